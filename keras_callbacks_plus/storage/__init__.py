@@ -1,0 +1,23 @@
+"""Durable bytes: files that are whole or not there, and a record of them. No Keras."""
+
+from keras_callbacks_plus.storage.atomic import Payload as Payload
+from keras_callbacks_plus.storage.atomic import Sink as Sink
+from keras_callbacks_plus.storage.background import BackgroundWriter as BackgroundWriter
+from keras_callbacks_plus.storage.container import ContainerPayload as ContainerPayload
+from keras_callbacks_plus.storage.container import read_container as read_container
+from keras_callbacks_plus.storage.filesystem import FileSystem as FileSystem
+from keras_callbacks_plus.storage.filesystem import LocalFileSystem as LocalFileSystem
+from keras_callbacks_plus.storage.manifest import CheckpointRecord as CheckpointRecord
+from keras_callbacks_plus.storage.store import CheckpointStore as CheckpointStore
+
+__all__ = [
+    "BackgroundWriter",
+    "CheckpointRecord",
+    "CheckpointStore",
+    "ContainerPayload",
+    "FileSystem",
+    "LocalFileSystem",
+    "Payload",
+    "Sink",
+    "read_container",
+]

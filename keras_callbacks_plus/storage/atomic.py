@@ -1,0 +1,200 @@
+"""Stage, write, fsync, rename, fsync the folder: a file is whole under its name, or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from keras_callbacks_plus.storage.filesystem import FileSystem, write_all
+
+__all__ = ["Payload", "Sink", "Staged", "discard", "is_staging_name", "publish", "stage"]
+
+_COUNTER = itertools.count()
+_STAGING = re.compile(r"^\..+\.\d+-\d+\.kcp-tmp$")
+BLOCK = 8 << 20  # bytes covered by each of the checksums that locate damage
+
+
+class Sink(Protocol):
+    """Where a payload writes its bytes, in order; it cannot seek."""
+
+    def write(self, data: Any, /) -> int:
+        """Takes a bytes-like object, all of it, and returns its length in bytes."""
+
+    def tell(self) -> int:
+        """How many bytes have been written."""
+
+
+class Payload(Protocol):
+    """Something that can write itself."""
+
+    def write_to(self, sink: Sink) -> None:
+        """Writes all bytes, in order. May run in another thread than the one that made it."""
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A file that is complete and durable under a hidden name.
+
+    It stays open, and so locked, until it is published or discarded: that is how a sweep tells it
+    from one that a crash has left.
+
+    Args:
+        path: The hidden name.
+        descriptor: The open file.
+        size: Bytes.
+        checksum: `"sha256:<hex>"` of all bytes.
+        blocks: The first 16 hex digits of the SHA-256 of each block of 8 MiB.
+    """
+
+    path: str
+    descriptor: int
+    size: int
+    checksum: str
+    blocks: tuple[str, ...]
+
+
+class _HashingSink:
+    """Writes to an open file, and checksums the very chunks that are written."""
+
+    def __init__(self, filesystem: FileSystem, descriptor: int) -> None:
+        self._filesystem = filesystem
+        self._descriptor = descriptor
+        self._digest = BlockDigest()
+
+    def write(self, data: Any, /) -> int:
+        view = memoryview(data).cast("B")
+        for start in range(0, len(view), BLOCK):
+            chunk = view[start : start + BLOCK]
+            write_all(self._filesystem, self._descriptor, chunk)
+            self._digest.update(chunk)
+        return len(view)
+
+    def tell(self) -> int:
+        return self._digest.size
+
+    def finish(self, path: str) -> Staged:
+        checksum, blocks = self._digest.finish()
+        return Staged(path, self._descriptor, self._digest.size, checksum, blocks)
+
+
+class BlockDigest:
+    """SHA-256 of a stream, as a whole and block by block."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._whole = hashlib.sha256()
+        self._block = hashlib.sha256()
+        self._blocks: list[str] = []
+
+    def update(self, data: memoryview) -> None:
+        """Takes the next bytes."""
+        self._whole.update(data)
+        while len(data):
+            room = BLOCK - self.size % BLOCK
+            part = data[:room]
+            self._block.update(part)
+            self.size += len(part)
+            if self.size % BLOCK == 0:
+                self._end_block()
+            data = data[room:]
+
+    def finish(self) -> tuple[str, tuple[str, ...]]:
+        """The checksum of the whole, and those of the blocks."""
+        if self.size % BLOCK:
+            self._end_block()
+        return f"sha256:{self._whole.hexdigest()}", tuple(self._blocks)
+
+    def _end_block(self) -> None:
+        self._blocks.append(self._block.hexdigest()[:16])
+        self._block = hashlib.sha256()
+
+
+def is_staging_name(name: str) -> bool:
+    """Whether a file's name is one that `stage` gives."""
+    return _STAGING.match(name) is not None
+
+
+def stage(
+    filesystem: FileSystem,
+    folder: str,
+    name: str,
+    payload: Payload,
+    alone: contextlib.AbstractContextManager[None] | None = None,
+) -> Staged:
+    """Writes a payload under a hidden name in the folder it will live in, and makes it durable.
+
+    Args:
+        filesystem: Does the work.
+        folder: The folder.
+        name: The name it will have.
+        payload: The bytes.
+        alone: Keeps sweeps out until the hidden file is locked; `None` where they are already.
+
+    Returns:
+        The file, to be given to `publish` or `discard`.
+
+    Raises:
+        OSError: If anything fails; the hidden file is removed.
+    """
+    path = os.path.join(folder, f".{name}.{os.getpid()}-{next(_COUNTER)}.kcp-tmp")
+    with alone or contextlib.nullcontext():
+        descriptor = filesystem.create(path)
+    try:
+        sink = _HashingSink(filesystem, descriptor)
+        payload.write_to(sink)
+        filesystem.sync(descriptor)
+    except BaseException:
+        _abandon(filesystem, path, descriptor)
+        raise
+    return sink.finish(path)
+
+
+def publish(filesystem: FileSystem, staged: Staged, final_path: str) -> None:
+    """Gives a staged file its name, durably.
+
+    Args:
+        filesystem: Does the work.
+        staged: What `stage` returned.
+        final_path: The name; a file that has it is replaced.
+
+    Raises:
+        OSError: If anything fails; the hidden file is removed if it still is one.
+    """
+    try:
+        if sys.platform == "win32":  # where an open file cannot be renamed
+            filesystem.close(staged.descriptor)
+        filesystem.rename(staged.path, final_path)
+    except BaseException:
+        discard(filesystem, staged)
+        raise
+    if sys.platform != "win32":
+        filesystem.close(staged.descriptor)
+    filesystem.sync_folder(os.path.dirname(final_path) or ".")
+
+
+def discard(filesystem: FileSystem, staged: Staged) -> None:
+    """Removes a staged file that will not be published.
+
+    Args:
+        filesystem: Does the work.
+        staged: What `stage` returned.
+    """
+    _abandon(filesystem, staged.path, staged.descriptor)
+
+
+def _abandon(filesystem: FileSystem, path: str, descriptor: int) -> None:
+    """Closes and removes on the way out of an error.
+
+    The disk may refuse this too: the error on the way is the one to tell, and the next sweep
+    removes what is left.
+    """
+    with contextlib.suppress(OSError):
+        filesystem.close(descriptor)
+    with contextlib.suppress(OSError):
+        filesystem.remove(path)

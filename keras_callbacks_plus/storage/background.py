@@ -1,0 +1,89 @@
+"""One writer thread: back-pressure, errors on the caller's next call, nothing lost at exit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from keras_callbacks_plus.errors import BackgroundWriteError
+
+__all__ = ["BackgroundWriter"]
+
+
+class BackgroundWriter:
+    """Runs jobs one after the other in a thread of its own.
+
+    At most one job runs and one waits: `submit` blocks until there is a place. The thread is not a
+    daemon, so the interpreter waits for the last job before it exits; between jobs there is no
+    thread at all.
+
+    Args:
+        name: String, what is being written; for the thread and the errors.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._changed = threading.Condition()
+        self._running = False
+        self._waiting: Callable[[], None] | None = None
+        self._error: BaseException | None = None
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Hands over a job; blocks while another one is waiting already.
+
+        Args:
+            job: Runs in the writer thread.
+
+        Raises:
+            BackgroundWriteError: If an earlier job has failed; `job` is not taken then.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting is None)
+            self._raise_if_failed()
+            if self._running:
+                self._waiting = job
+                return
+            self._running = True
+        threading.Thread(target=self._work, args=(job,), name=f"kcp: {self._name}").start()
+
+    def raise_if_failed(self) -> None:
+        """Raises, once, the error of a job that has failed.
+
+        Raises:
+            BackgroundWriteError: The job's error is its `__cause__`.
+        """
+        with self._changed:
+            self._raise_if_failed()
+
+    def wait_until_finished(self) -> None:
+        """Blocks until every job is done.
+
+        Raises:
+            BackgroundWriteError: If one has failed and that was not raised yet.
+        """
+        self.drain()
+        self.raise_if_failed()
+
+    def drain(self) -> None:
+        """Blocks until every job is done, and leaves an error for the owner to see."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._running)
+
+    def _raise_if_failed(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise BackgroundWriteError(
+                f"Writing {self._name} in the background failed: {error}", self._name
+            ) from error
+
+    def _work(self, job: Callable[[], None] | None) -> None:
+        while job is not None:
+            try:
+                job()
+            except BaseException as error:  # noqa: BLE001 - kept, and raised on the next call
+                with self._changed:
+                    self._error = self._error or error
+            with self._changed:
+                job, self._waiting = self._waiting, None
+                self._running = job is not None
+                self._changed.notify_all()

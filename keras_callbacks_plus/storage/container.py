@@ -1,0 +1,172 @@
+"""One file that holds a tree of plain data and arrays, and knows whether it is whole.
+
+Layout: magic, length of the header (8 bytes, little-endian), header (JSON), arrays (each aligned
+to 64 bytes), SHA-256 of everything before. No pickle: reading runs no code, whatever the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_callbacks_plus.errors import CheckpointCorruptedError
+from keras_callbacks_plus.storage.atomic import Sink
+
+__all__ = ["ContainerPayload", "read_container"]
+
+MAGIC = b"KCPTREE1"
+_ALIGNMENT = 64
+_DIGEST_SIZE = 32
+_MAX_DEPTH = 64
+
+
+class ContainerPayload:
+    """A tree, ready to be written; arrays are not copied.
+
+    Args:
+        tree: `dict` (with `str` or `int` keys), `list`, `tuple`, `str`, `bytes`, `int`, `float`,
+            `bool`, `None` and numeric NumPy arrays, in any nesting.
+
+    Raises:
+        TypeError: If a leaf is something else; the message has its path.
+    """
+
+    def __init__(self, tree: Any) -> None:
+        self._arrays: list[np.ndarray[Any, Any]] = []
+        encoded = self._encode(tree, "")
+        index = []
+        offset = 0
+        for array in self._arrays:
+            index.append([array.dtype.name, list(array.shape), offset])
+            offset += array.nbytes + -array.nbytes % _ALIGNMENT
+        header = json.dumps({"tree": encoded, "arrays": index}, allow_nan=False).encode()
+        start = len(MAGIC) + 8 + len(header)
+        self._header = header + b" " * (-start % _ALIGNMENT)
+
+    def write_to(self, sink: Sink) -> None:
+        """See `storage.atomic.Payload`."""
+        digest = hashlib.sha256()
+
+        def write(data: Any) -> None:
+            digest.update(data)
+            sink.write(data)
+
+        write(MAGIC + struct.pack("<Q", len(self._header)))
+        write(self._header)
+        for array in self._arrays:
+            flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            for start in range(0, flat.size, 8 << 20):
+                write(flat[start : start + (8 << 20)].data)
+            write(b"\0" * (-array.nbytes % _ALIGNMENT))
+        sink.write(digest.digest())
+
+    def _encode(self, value: Any, path: str) -> Any:
+        if value is None or isinstance(value, bool | str):
+            return value
+        if isinstance(value, np.generic):
+            value = value.item() if value.dtype.kind in "biuf" else np.asarray(value)
+        if isinstance(value, int):
+            return value if abs(value) < 2**53 else {"int": str(value)}
+        if isinstance(value, float):
+            return value if math.isfinite(value) else {"float": repr(value)}
+        if isinstance(value, bytes):
+            return {"bytes": value.hex()}
+        if isinstance(value, np.ndarray):
+            if value.dtype.hasobject or value.dtype.kind in "USMm":
+                raise TypeError(f"{path or 'the tree'} is an array of {value.dtype}: not numeric")
+            self._arrays.append(value)
+            return {"array": len(self._arrays) - 1}
+        if isinstance(value, list | tuple):
+            items = [self._encode(item, f"{path}[{i}]") for i, item in enumerate(value)]
+            return items if isinstance(value, list) else {"tuple": items}
+        if isinstance(value, dict):
+            pairs = []
+            for key, item in value.items():
+                if not isinstance(key, str | int) or isinstance(key, bool):
+                    raise TypeError(f"{path or 'the tree'} has the key {key!r}: not str or int")
+                pairs.append([key, self._encode(item, f"{path}[{key!r}]")])
+            return {"dict": pairs}
+        raise TypeError(f"{path or 'the tree'} is a {type(value).__qualname__}: not plain data")
+
+
+def read_container(path: str | os.PathLike[str]) -> Any:
+    """Reads what a `ContainerPayload` wrote, after its checksum has been found right.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The tree; its arrays are views of one block of memory.
+
+    Raises:
+        CheckpointCorruptedError: If a byte of it is not what was written.
+    """
+    path = str(os.fspath(path))
+    data = np.fromfile(path, dtype=np.uint8)
+    least = len(MAGIC) + 8 + _DIGEST_SIZE
+    if data.size < least or data[: len(MAGIC)].tobytes() != MAGIC:
+        raise CheckpointCorruptedError(
+            f"{path} is not a snapshot, or its beginning is damaged ({data.size} bytes).", path, 0
+        )
+    body = data[:-_DIGEST_SIZE]
+    if hashlib.sha256(body.data).digest() != data[-_DIGEST_SIZE:].tobytes():
+        raise CheckpointCorruptedError(
+            f"{path} is damaged or cut: its checksum does not match its {data.size} bytes.", path
+        )
+    (length,) = struct.unpack("<Q", body[len(MAGIC) : len(MAGIC) + 8].tobytes())
+    start = len(MAGIC) + 8
+    try:
+        header = json.loads(body[start : start + length].tobytes())
+        arrays = [_array(body, start + length, *entry) for entry in header["arrays"]]
+        return _decode(header["tree"], arrays, 0)
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+        raise CheckpointCorruptedError(
+            f"{path} has a right checksum and a header that makes no sense: {error}.", path, start
+        ) from error
+
+
+def _array(body: Any, base: int, dtype: str, shape: list[int], offset: int) -> Any:
+    kind = _dtype(dtype)
+    if kind.hasobject or any(n < 0 for n in shape) or offset < 0:
+        raise ValueError(f"an array of {dtype} and shape {shape} at {offset}")
+    size = math.prod(shape) * kind.itemsize
+    if base + offset + size > body.size:
+        raise ValueError(f"an array beyond the end of the file, at {offset}")
+    return body[base + offset : base + offset + size].view(kind).reshape(shape)
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    try:
+        return np.dtype(name)
+    except TypeError:
+        import ml_dtypes  # bfloat16 and the 8-bit floats; comes with every backend
+
+        kind: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return kind
+
+
+def _decode(node: Any, arrays: list[Any], depth: int) -> Any:
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    if isinstance(node, list):
+        return [_decode(item, arrays, depth + 1) for item in node]
+    if not isinstance(node, dict):
+        return node
+    ((kind, value),) = node.items()
+    if kind == "dict":
+        return {key: _decode(item, arrays, depth + 1) for key, item in value}
+    if kind == "tuple":
+        return tuple(_decode(item, arrays, depth + 1) for item in value)
+    if kind == "array":
+        if value < 0:
+            raise ValueError(f"array number {value}")
+        return arrays[value]
+    simple: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "bytes": bytes.fromhex}
+    return simple[kind](value)

@@ -1,0 +1,38 @@
+"""An error of the system, turned into one that says what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+from keras_callbacks_plus.errors import StorageError
+
+__all__ = ["explained"]
+
+_HINTS = {
+    errno.ENOSPC: "The disk is full: free some space, or keep fewer checkpoints. "
+    "Older checkpoints are as they were.",
+    errno.EACCES: "This user may not write there: choose another folder or change its permissions.",
+    errno.EPERM: "This user may not write there: choose another folder or change its permissions.",
+    errno.EROFS: "The file system is read-only: choose another folder.",
+    errno.ENOTDIR: "A file is in the way: choose another folder.",
+    errno.EEXIST: "A file is in the way: choose another folder.",
+}
+
+
+@contextlib.contextmanager
+def explained(verb: str, path: str) -> Iterator[None]:
+    """Raises a `StorageError` in place of an `OSError`, which becomes its cause.
+
+    Args:
+        verb: What is being done, as in "Could not write to ...".
+        path: The folder concerned.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        hint = _HINTS.get(error.errno or 0, "Older checkpoints are as they were.")
+        raise StorageError(f"Could not {verb} {path}: {error}. {hint}", path) from error

@@ -1,0 +1,164 @@
+"""The one place that opens for writing, renames, fsyncs, deletes and locks."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+__all__ = ["FileSystem", "LocalFileSystem", "temporary_folder"]
+
+_CHUNK = 4 << 20  # large enough for the disk, small enough to let other threads run in between
+
+
+class FileSystem(Protocol):
+    """The primitives that the rest of this room is built from; a test replaces them one by one."""
+
+    def make_folder(self, path: str) -> None:
+        """Creates a folder and its parents; an existing one is fine."""
+
+    def create(self, path: str) -> int:
+        """Creates a file that must not exist, opens it for writing and locks it."""
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        """Writes some of `data`, and returns how many bytes."""
+
+    def sync(self, descriptor: int) -> None:
+        """Makes the bytes of an open file durable."""
+
+    def close(self, descriptor: int) -> None:
+        """Closes an open file, which releases its lock."""
+
+    def rename(self, source: str, target: str) -> None:
+        """Renames atomically, replacing `target`."""
+
+    def sync_folder(self, path: str) -> None:
+        """Makes the names in a folder durable."""
+
+    def remove(self, path: str) -> None:
+        """Deletes a file."""
+
+    def remove_folder(self, path: str) -> None:
+        """Deletes an empty folder."""
+
+    def is_locked(self, path: str) -> bool:
+        """Whether a living process holds the lock of a file that `create` made."""
+
+    def lock(self, path: str) -> contextlib.AbstractContextManager[None]:
+        """Holds an exclusive lock, which the system releases if the process dies."""
+
+
+class LocalFileSystem:
+    """The disk of this machine."""
+
+    def make_folder(self, path: str) -> None:
+        """See `FileSystem`."""
+        os.makedirs(path, exist_ok=True)
+
+    def create(self, path: str) -> int:
+        """See `FileSystem`."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        _lock(descriptor, block=False)
+        return descriptor
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        """See `FileSystem`."""
+        return os.write(descriptor, data[:_CHUNK])
+
+    def sync(self, descriptor: int) -> None:
+        """See `FileSystem`."""
+        os.fsync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        """See `FileSystem`."""
+        os.close(descriptor)
+
+    def rename(self, source: str, target: str) -> None:
+        """See `FileSystem`."""
+        os.replace(source, target)
+
+    def sync_folder(self, path: str) -> None:
+        """See `FileSystem`. Windows has no such call: its file systems journal names."""
+        if sys.platform == "win32":
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network folders refuse
+                raise
+        finally:
+            os.close(descriptor)
+
+    def remove(self, path: str) -> None:
+        """See `FileSystem`."""
+        os.unlink(path)
+
+    def remove_folder(self, path: str) -> None:
+        """See `FileSystem`."""
+        os.rmdir(path)
+
+    def is_locked(self, path: str) -> bool:
+        """See `FileSystem`."""
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            return not _lock(descriptor, block=False)
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def lock(self, path: str) -> Iterator[None]:
+        """See `FileSystem`."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(descriptor, block=True)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, *, block: bool) -> bool:
+    """Takes the exclusive lock of an open file; returns whether it was to be had."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_LOCK if block else msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if block else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            return False
+        if error.errno in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):
+            return True  # a file system without locks: one process has to be enough
+        raise
+    return True
+
+
+def write_all(filesystem: FileSystem, descriptor: int, data: Any) -> int:
+    """Writes all of `data`, however little each call takes; returns the number of bytes."""
+    view = memoryview(data).cast("B")
+    written = 0
+    while written < len(view):
+        count = filesystem.write(descriptor, view[written:])
+        if count <= 0:
+            raise OSError(errno.EIO, "the file system accepted no more bytes")
+        written += count
+    return written
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[str]:
+    """A folder of this process's own, for files that someone else writes and we copy.
+
+    Yields:
+        Its path; it is removed at the end, with all that is in it.
+    """
+    with tempfile.TemporaryDirectory(prefix="kcp-", ignore_cleanup_errors=True) as path:
+        yield path
