@@ -1,0 +1,196 @@
+"""What a captured model will write: a layout and its values, a zip of them, or a file of Keras."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from keras_callbacks_plus._keras import snapshot
+from keras_callbacks_plus._keras.h5_image import H5Image
+from keras_callbacks_plus._keras.keras_archive import archive_size, write_archive
+from keras_callbacks_plus._keras.saved_state import SavedState
+from keras_callbacks_plus.storage.atomic import Sink
+
+__all__ = ["Archive", "Contents", "SavedFile", "WeightsFile", "WeightsPlan"]
+
+_CHUNK = 2 << 20  # what a checksum has read is still in the cache when it is written
+_END_OF_ZIP = b"PK\x05\x06"
+_END_OF_ZIP_SIZE = 22
+
+Array = np.ndarray[Any, Any]
+Buffers = Callable[[], Iterable[Any]]
+
+
+class Contents(Protocol):
+    """The bytes of one file."""
+
+    size: int
+
+    def write_to(self, sink: Sink) -> None:
+        """Writes all of them, in order; may be called again."""
+
+
+class WeightsPlan:
+    """The layout of a model's weights file, and the memory for one.
+
+    Args:
+        state: Who writes what.
+    """
+
+    def __init__(self, state: SavedState) -> None:
+        self.state = state
+        self._image = H5Image(state.groups)
+        self._buffer: Array | None = None
+        self._arrays: list[Array] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weights file."""
+        return self._image.size
+
+    def copy(self) -> Buffers:
+        """Copies the values as they are now; the memory is this plan's, the same at every call."""
+        if self._buffer is None:
+            self._buffer = snapshot.host_buffer(self._image.size)
+            self._arrays = self._image.prepare(self._buffer)
+        self.state.capture(_Copies(self._arrays))
+        buffer = self._buffer
+        return lambda: [buffer]
+
+    def views(self) -> Buffers:
+        """Holds the memory of the variables as it is now, where training leaves it alone."""
+        views = _Views()
+        self.state.capture(views)
+        values = [views.values[index] for index in range(len(views.values))]
+        return lambda: self._image.pieces(values)
+
+
+class _Copies:
+    """A target that copies into the layout at once."""
+
+    def __init__(self, arrays: list[Array]) -> None:
+        self._arrays = arrays
+
+    def put_variable(self, index: int, variable: Any) -> None:
+        snapshot.copy_into(self._arrays[index], variable)
+
+    def put_array(self, index: int, array: Array) -> None:
+        np.copyto(self._arrays[index], array, casting="no")
+
+
+class _Views:
+    """A target that keeps views of variables."""
+
+    def __init__(self) -> None:
+        self.values: dict[int, Array] = {}
+
+    def put_variable(self, index: int, variable: Any) -> None:
+        self.values[index] = snapshot.host_view(variable)
+
+    def put_array(self, index: int, array: Array) -> None:
+        self.values[index] = np.array(array)
+
+
+class WeightsFile:
+    """A `.weights.h5` file.
+
+    Args:
+        buffers: Gives the HDF5 file as a sequence of buffers.
+        size: Bytes of it.
+        trailer: Bytes behind its end, which HDF5 does not read.
+    """
+
+    def __init__(self, buffers: Buffers, size: int, trailer: bytes) -> None:
+        self.size = size + len(trailer)
+        self._buffers = buffers
+        self._trailer = trailer
+
+    def write_to(self, sink: Sink) -> None:
+        """See `Contents`."""
+        for chunk in _chunks(self._buffers()):
+            sink.write(chunk)
+        if self._trailer:
+            sink.write(self._trailer)
+
+
+class Archive:
+    """A `.keras` file.
+
+    Args:
+        texts: The small members, by name, in order.
+        weights: Name of the weights, what gives their buffers, and their size.
+        assets: The members behind the weights.
+        comment: The comment of the zip.
+    """
+
+    def __init__(
+        self,
+        texts: Mapping[str, str],
+        weights: tuple[str, Buffers, int],
+        assets: Mapping[str, bytes],
+        comment: bytes,
+    ) -> None:
+        name, buffers, size = weights
+        small = {key: text.encode() for key, text in texts.items()}
+        self._before: dict[str, bytes] = small
+        self._after = dict(assets)
+        self._weights = name, buffers, size
+        self._comment = comment
+        self.size = archive_size(self._members(), comment)
+
+    def _members(self) -> dict[str, tuple[Iterable[Any], int]]:
+        name, buffers, size = self._weights
+        return {
+            **{key: ((data,), len(data)) for key, data in self._before.items()},
+            name: (_chunks(buffers()), size),
+            **{key: ((data,), len(data)) for key, data in self._after.items()},
+        }
+
+    def write_to(self, sink: Sink) -> None:
+        """See `Contents`."""
+        write_archive(sink, self._members(), self._comment)
+
+
+class SavedFile:
+    """A file that Keras has written.
+
+    Args:
+        path: Where.
+        trailer: What to put at the end: the comment of a zip, or bytes behind HDF5's end.
+    """
+
+    def __init__(self, path: str, trailer: bytes) -> None:
+        self._path = path
+        self._trailer = trailer
+        self.size = os.path.getsize(path) + len(trailer)
+
+    def write_to(self, sink: Sink) -> None:
+        """See `Contents`."""
+        with open(self._path, "rb") as file:
+            length = file.seek(0, os.SEEK_END)
+            file.seek(max(0, length - _END_OF_ZIP_SIZE))
+            end = file.read()
+            file.seek(0)
+            trailer = self._trailer
+            if trailer and end.startswith(_END_OF_ZIP) and end.endswith(b"\0\0"):
+                length -= 2  # the length of the zip's comment, which was zero
+                trailer = struct.pack("<H", len(trailer)) + trailer
+            while length:
+                chunk = file.read(min(_CHUNK, length))
+                if not chunk:
+                    raise EOFError(f"{self._path} has become shorter while it was read")
+                sink.write(chunk)
+                length -= len(chunk)
+        if trailer:
+            sink.write(trailer)
+
+
+def _chunks(buffers: Iterable[Any]) -> Iterator[memoryview]:
+    for buffer in buffers:
+        view = memoryview(buffer).cast("B")
+        for start in range(0, len(view), _CHUNK):
+            yield view[start : start + _CHUNK]

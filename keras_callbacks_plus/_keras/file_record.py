@@ -1,0 +1,72 @@
+"""A record of a checkpoint inside its own file, where Keras and HDF5 do not look.
+
+It stands at the very end: as the comment of a `.keras` file, which is a zip, and behind the end of
+an HDF5 file, where that format allows other data. So a lost manifest can be rebuilt from the files.
+Layout: JSON, its CRC-32 and its length (4 bytes each, little-endian), magic.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from keras_callbacks_plus.errors import InvalidArgumentError
+
+__all__ = ["encode_record", "read_record"]
+
+_MAGIC = b"\nKCPREC1"
+_TAIL = struct.Struct("<II8s")
+_LIMIT = (1 << 16) - 1  # what a zip's comment may hold
+
+
+def encode_record(record: Mapping[str, Any]) -> bytes:
+    """The bytes to put at the end of a file.
+
+    Args:
+        record: What is known of the checkpoint, in JSON types; NaN and infinity are fine.
+
+    Raises:
+        InvalidArgumentError: If it takes more than 64 KiB.
+    """
+    text = json.dumps(record).encode()
+    data = text + _TAIL.pack(zlib.crc32(text), len(text), _MAGIC)
+    if len(data) > _LIMIT:
+        raise InvalidArgumentError(
+            "record",
+            f"{len(data)} bytes of JSON",
+            "at most 64 KiB of JSON",
+            "Keep the values of the metrics only.",
+        )
+    return data
+
+
+def read_record(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Reads what `encode_record` made from the end of a file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The record, or `None` where the file has none that is whole.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size < _TAIL.size:
+            return None
+        file.seek(size - _TAIL.size)
+        checksum, length, magic = _TAIL.unpack(file.read(_TAIL.size))
+        if magic != _MAGIC or length > size - _TAIL.size:
+            return None
+        file.seek(size - _TAIL.size - length)
+        text = file.read(length)
+    if zlib.crc32(text) != checksum:
+        return None
+    record = json.loads(text)
+    return record if isinstance(record, dict) else None

@@ -1,0 +1,293 @@
+"""The running `fit`: its whole callback list, the moments between everybody's hooks, how it ends.
+
+Keras gives a callback no way to see its neighbours, to run after all of them, or to learn that
+`fit` is being left by an exception. One `FitScope` for each running `fit` gives all three, by
+wrapping methods on *instances* (the callback list, the epoch iterator, the model) and putting
+every one of them back when `fit` ends. No Keras class is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, Literal
+
+from keras_callbacks_plus._keras import compat
+
+__all__ = ["FailurePhase", "FitScope", "Moment"]
+
+_LOGGER = logging.getLogger("keras_callbacks_plus")
+
+Moment = Literal[
+    "before_epoch_begin",
+    "after_epoch_begin",
+    "before_train_batch_begin",
+    "after_train_batch_begin",
+    "after_train_batch_end",
+    "before_test_begin",
+    "after_epoch_end",
+    "before_train_end",
+    "after_train_end",
+]
+"""When a handler runs: before or after that hook of *every* callback, `History` included."""
+
+FailurePhase = Literal["save", "restore", "close"]
+"""Handlers of a failing `fit` run in this order: what keeps the live state comes first."""
+
+_PHASES: tuple[FailurePhase, ...] = ("save", "restore", "close")
+_LIST_HOOKS = {
+    "before_epoch_begin": "on_epoch_begin",
+    "after_epoch_begin": "on_epoch_begin",
+    "before_train_batch_begin": "on_train_batch_begin",
+    "after_train_batch_begin": "on_train_batch_begin",
+    "after_train_batch_end": "on_train_batch_end",
+    "before_test_begin": "on_test_begin",
+    "after_epoch_end": "on_epoch_end",
+    "before_train_end": "on_train_end",
+    "after_train_end": "on_train_end",
+}
+
+# The scope of the `fit` that runs on a model; a stale one is closed when the next `fit` starts.
+_RUNNING: weakref.WeakKeyDictionary[Any, FitScope] = weakref.WeakKeyDictionary()
+
+
+class FitScope:
+    """What a callback can know of, and do to, the `fit` it runs in.
+
+    Use `FitScope.of(self)` in `on_train_begin`; all callbacks of one `fit` share one scope.
+
+    Attributes:
+        model: The model being trained.
+        callback_list: Keras's list of all callbacks.
+        epoch_iterator: Keras's iterator over the batches of an epoch.
+    """
+
+    def __init__(self, model: Any, callback_list: Any, epoch_iterator: Any) -> None:
+        self.model = model
+        self.callback_list = callback_list
+        self.epoch_iterator = epoch_iterator
+        self._handlers: dict[str, list[Callable[..., None]]] = {}
+        self._failure: dict[FailurePhase, list[Callable[[BaseException], None]]] = {}
+        self._undo: list[Callable[[], None]] = []
+        self._wrapped_hooks: set[str] = set()
+        self._failed: BaseException | None = None
+        self._interrupt: tuple[int, FrameType | None] | None = None
+        self._previous_sigint: Any = None
+        self._watching = False
+        self._wrap_hook("on_train_end")
+
+    @classmethod
+    def of(cls, callback: Any) -> FitScope | None:
+        """The scope of the `fit` that is calling `callback.on_train_begin` now.
+
+        Args:
+            callback: The callback whose `on_train_begin` is running.
+
+        Returns:
+            The scope, or `None` where the hook was not called by `fit` (a training loop of one's
+            own): then there is nothing to see and no failure to learn of.
+        """
+        found = compat.running_fit(callback)
+        if found is None:
+            return None
+        model, callback_list, epoch_iterator = found
+        scope = _RUNNING.get(model)
+        if (
+            scope is not None
+            and scope.callback_list is callback_list
+            and scope.epoch_iterator is epoch_iterator
+        ):
+            return scope
+        if scope is not None:  # left behind by a `fit` that failed in somebody's on_train_begin
+            scope.close()
+        scope = cls(model, callback_list, epoch_iterator)
+        _RUNNING[model] = scope
+        return scope
+
+    @property
+    def callbacks(self) -> list[Any]:
+        """All callbacks of the running `fit`, Keras's own `History` and progress bar included."""
+        return list(self.callback_list.callbacks)
+
+    def at(self, moment: Moment, handler: Callable[..., None]) -> None:
+        """Calls `handler` with the hook's arguments at `moment`, until this `fit` ends.
+
+        Args:
+            moment: When to call it.
+            handler: Takes what the hook takes: `(epoch, logs)`, `(batch, logs)` or `(logs,)`.
+        """
+        self._handlers.setdefault(moment, []).append(handler)
+        self._wrap_hook(_LIST_HOOKS[moment])
+
+    def on_failure(self, phase: FailurePhase, handler: Callable[[BaseException], None]) -> None:
+        """Calls `handler(error)` once if this `fit` is left by an exception or Ctrl-C.
+
+        The model is usable when the handler runs. Handlers of phase `"save"` run first, then
+        `"restore"`, then `"close"`. An error in a handler is logged and does not replace the
+        exception that ends `fit`.
+
+        Args:
+            phase: What the handler does.
+            handler: Takes the exception.
+        """
+        self._failure.setdefault(phase, []).append(handler)
+        if not self._watching:
+            self._watching = True
+            self._watch_everything()
+            self._shield_from_interrupts()
+
+    def wrap_train_function(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Replaces `model.train_function` by `wrap(train_function)` until this `fit` ends.
+
+        Args:
+            wrap: Takes the function that runs a training step and returns the one to use.
+        """
+        self._put(self.model, "train_function", wrap(self.model.train_function))
+
+    def flush_batch_hooks(self) -> None:
+        """Waits for the batch hooks that Keras dispatched to other threads."""
+        compat.flush_batch_hooks(self.callback_list)
+
+    def close(self) -> None:
+        """Puts everything back as it was. Does nothing the second time."""
+        while self._undo:
+            self._undo.pop()()
+        self._handlers.clear()
+        self._failure.clear()
+        self._wrapped_hooks.clear()
+        if _RUNNING.get(self.model) is self:
+            del _RUNNING[self.model]
+
+    # ---------------------------------------------------------------- wrapping
+
+    def _put(self, owner: Any, name: str, value: Any) -> None:
+        own = vars(owner)
+        had, before = name in own, own.get(name)
+        object.__setattr__(owner, name, value)
+
+        def undo() -> None:
+            if had:
+                object.__setattr__(owner, name, before)
+            elif name in vars(owner):
+                object.__delattr__(owner, name)
+
+        self._undo.append(undo)
+
+    def _wrap_hook(self, name: str) -> None:
+        if name in self._wrapped_hooks:
+            return
+        self._wrapped_hooks.add(name)
+        inner = getattr(self.callback_list, name)
+        moment = name.removeprefix("on_")
+        before = self._handlers.setdefault(f"before_{moment}", [])
+        after = self._handlers.setdefault(f"after_{moment}", [])
+
+        def hook(*args: Any, **kwargs: Any) -> None:
+            with self._watch():
+                self._deliver_interrupt()
+                for handler in before:
+                    handler(*args, **kwargs)
+                inner(*args, **kwargs)
+                for handler in after:
+                    handler(*args, **kwargs)
+                self._deliver_interrupt(at_end=name == "on_epoch_end")
+            if name == "on_train_end":
+                self.close()
+
+        self._put(self.callback_list, name, hook)
+
+    def _watch_everything(self) -> None:
+        """Everything of `fit` that can raise runs inside one of these calls."""
+        for name in ("on_epoch_begin", "on_epoch_end", "on_train_batch_begin", "on_test_begin"):
+            self._wrap_hook(name)
+        self._wrap_method(self.model, "evaluate")
+        if compat.backend() == "torch":  # its batch loop is not inside catch_stop_iteration
+            self._wrap_hook("on_train_batch_end")
+            self._wrap_method(self.model, "train_function")
+        catch_stop_iteration = self.epoch_iterator.catch_stop_iteration
+
+        @contextlib.contextmanager
+        def watched() -> Iterator[None]:
+            with self._watch(), catch_stop_iteration():
+                yield
+
+        self._put(self.epoch_iterator, "catch_stop_iteration", watched)
+
+    def _wrap_method(self, owner: Any, name: str) -> None:
+        inner = getattr(owner, name)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            with self._watch():
+                return inner(*args, **kwargs)
+
+        self._put(owner, name, watched)
+
+    # ---------------------------------------------------------------- failure
+
+    @contextlib.contextmanager
+    def _watch(self) -> Iterator[None]:
+        try:
+            yield
+        except StopIteration:
+            raise  # the end of the data, which Keras handles
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failed is not None or compat.is_end_of_data(error):
+            return
+        self._failed = error
+        compat.recover_state_after_failure(self.model)
+        weights_decided = bool(self._failure.get("restore"))
+        for phase in _PHASES:
+            for handler in self._failure.get(phase, []):
+                try:
+                    handler(error)
+                except Exception:
+                    _LOGGER.exception("While `fit` was ending with %r, a callback failed", error)
+        self.close()
+        if weights_decided:
+            compat.skip_next_finalize(self.model)
+
+    # ---------------------------------------------------------------- Ctrl-C
+
+    def _shield_from_interrupts(self) -> None:
+        """Keeps Ctrl-C for the next hook.
+
+        Anywhere else the exception may fall between two watched calls, and on JAX between the
+        donation of the old state and the storing of the new one, which loses the model. A second
+        Ctrl-C does not wait.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        self._previous_sigint = signal.getsignal(signal.SIGINT)
+        if self._previous_sigint in (None, signal.SIG_IGN, signal.SIG_DFL):
+            return
+
+        def on_sigint(number: int, frame: FrameType | None) -> None:
+            if self._interrupt is not None:
+                self._previous_sigint(number, frame)
+            self._interrupt = (number, frame)
+
+        signal.signal(signal.SIGINT, on_sigint)
+        self._undo.append(lambda: _put_back_sigint(on_sigint, self._previous_sigint))
+
+    def _deliver_interrupt(self, at_end: bool = True) -> None:
+        if self._interrupt is not None and at_end:
+            number, frame = self._interrupt
+            self._interrupt = None
+            self._previous_sigint(number, frame)
+
+
+def _put_back_sigint(ours: Any, previous: Any) -> None:
+    if (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is ours
+    ):
+        signal.signal(signal.SIGINT, previous)
