@@ -1,0 +1,221 @@
+"""`FitScope`: between everybody's hooks, and how `fit` ends, on every backend."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import keras
+import numpy as np
+import pytest
+
+from keras_callbacks_plus._keras.fit_scope import FitScope
+
+pytestmark = pytest.mark.backend
+
+
+class Boom(Exception):
+    """Raised by the tests' saboteurs."""
+
+
+def small_model(optimizer="adam"):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dropout(0.2), keras.layers.Dense(1)]
+    )
+    model.compile(optimizer, "mse")
+    return model
+
+
+def data():
+    x = np.random.default_rng(0).random((32, 4)).astype("float32")
+    return x, x.sum(1, keepdims=True)
+
+
+class Watcher(keras.callbacks.Callback):
+    """Registers a handler of each kind, and restores the weights of epoch 0 on failure."""
+
+    def __init__(self):
+        super().__init__()
+        self.failures, self.phases, self.epochs_seen = [], [], []
+        self.kept = None
+
+    def on_train_begin(self, logs=None):
+        scope = FitScope.of(self)
+        self.scope = scope
+        scope.on_failure("restore", self.failed)
+        scope.on_failure("save", lambda error: self.phases.append("save"))
+        scope.on_failure("close", lambda error: self.phases.append("close"))
+        scope.at("after_epoch_end", self.after_epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            self.kept = self.model.get_weights()
+
+    def after_epoch(self, epoch, logs=None):
+        self.epochs_seen.append((epoch, list(self._model.history.epoch)))
+
+    def failed(self, error):
+        self.phases.append("restore")
+        self.failures.append(type(error).__name__)
+        self.model.set_weights(self.kept)
+
+
+class FailsAt(keras.callbacks.Callback):
+    """Raises at the eighth call of a hook."""
+
+    def __init__(self, hook):
+        super().__init__()
+        self.calls = 0
+        setattr(self, hook, self.count)
+
+    def count(self, *args, **kwargs):
+        self.calls += 1
+        if self.calls == 8:
+            raise Boom
+
+
+def assert_left_clean(model):
+    assert "evaluate" not in vars(model)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    x, y = data()
+    model.fit(x, y, verbose=0, epochs=1)  # still usable
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "on_train_batch_begin",
+        "on_train_batch_end",
+        "on_epoch_begin",
+        "on_epoch_end",
+        "on_test_begin",
+        "on_test_batch_end",
+        "on_test_end",
+    ],
+)
+@pytest.mark.parametrize("first", [True, False], ids=["watcher first", "watcher last"])
+def test_an_exception_in_any_hook_reaches_the_handlers_once(hook, first):
+    model, watcher, (x, y) = small_model(), Watcher(), data()
+    callbacks = [watcher, FailsAt(hook)] if first else [FailsAt(hook), watcher]
+    with pytest.raises(Boom):
+        model.fit(
+            x, y, batch_size=8, epochs=30, verbose=0, validation_data=(x, y), callbacks=callbacks
+        )
+    assert watcher.failures == ["Boom"]
+    assert watcher.phases == ["save", "restore", "close"]
+    for got, kept in zip(model.get_weights(), watcher.kept, strict=True):
+        np.testing.assert_array_equal(got, kept)
+    assert_left_clean(model)
+
+
+def test_an_exception_in_the_data_reaches_the_handlers():
+    x, y = data()
+
+    def batches():
+        for i in range(100):
+            if i == 10:
+                raise Boom
+            yield x[:8], y[:8]
+
+    model, watcher = small_model(), Watcher()
+    with pytest.raises(Exception) as caught:
+        model.fit(
+            batches(), steps_per_epoch=4, epochs=25, verbose=0, shuffle=False, callbacks=[watcher]
+        )
+    on_tensorflow = keras.backend.backend() == "tensorflow"  # which wraps it into its own error
+    assert type(caught.value).__name__ == ("UnknownError" if on_tensorflow else "Boom")
+    assert watcher.failures == [type(caught.value).__name__]
+    assert_left_clean(model)
+
+
+class InterruptsLater(keras.callbacks.Callback):
+    """Sends Ctrl-C from a timer after epoch 1 has ended."""
+
+    def __init__(self, delay):
+        super().__init__()
+        self.delay = delay
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            kill = lambda: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731 - a thunk
+            self.timer = threading.Timer(self.delay, kill)
+            self.timer.start()
+
+
+@pytest.mark.parametrize("delay", [0.01, 0.05, 0.11, 0.17, 0.23])
+def test_ctrl_c_at_any_moment_leaves_a_usable_model_with_the_restored_weights(delay):
+    model, watcher, (x, y) = small_model(), Watcher(), data()
+    model.fit(x, y, verbose=0)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(
+            x,
+            y,
+            batch_size=8,
+            epochs=1_000_000,
+            verbose=0,
+            validation_data=(x, y),
+            callbacks=[InterruptsLater(delay), watcher],
+        )
+    assert watcher.failures == ["KeyboardInterrupt"]
+    for got, kept in zip(model.get_weights(), watcher.kept, strict=True):
+        np.testing.assert_array_equal(got, kept)
+    assert_left_clean(model)
+
+
+def test_handlers_after_the_epoch_run_after_history():
+    model, watcher, (x, y) = small_model(), Watcher(), data()
+    model.fit(x, y, epochs=3, verbose=0, callbacks=[watcher])
+    assert watcher.epochs_seen == [(0, [0]), (1, [0, 1]), (2, [0, 1, 2])]
+    assert watcher.failures == []
+    assert_left_clean(model)
+
+
+def test_restored_weights_stand_under_a_moving_average():
+    """On JAX, Keras writes the averages over the weights even after an exception."""
+    model = small_model(keras.optimizers.SGD(0.01, use_ema=True, ema_momentum=0.5))
+    watcher, (x, y) = Watcher(), data()
+    with pytest.raises(Boom):
+        model.fit(x, y, verbose=0, epochs=30, callbacks=[FailsAt("on_epoch_end"), watcher])
+    for got, kept in zip(model.get_weights(), watcher.kept, strict=True):
+        np.testing.assert_array_equal(got, kept)
+    assert "finalize_variable_values" not in vars(model.optimizer)
+
+
+def test_a_fit_that_failed_in_on_train_begin_leaves_nothing_behind_for_the_next():
+    class FailsAtOnce(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            raise Boom
+
+    model, watcher, (x, y) = small_model(), Watcher(), data()
+    with pytest.raises(Boom):
+        model.fit(x, y, verbose=0, callbacks=[watcher, FailsAtOnce()])
+    again = Watcher()
+    model.fit(x, y, epochs=2, verbose=0, callbacks=[again])
+    assert watcher.failures == []
+    assert watcher.epochs_seen == []
+    assert [epoch for epoch, _ in again.epochs_seen] == [0, 1]
+    assert_left_clean(model)
+
+
+def test_outside_of_fit_there_is_no_scope():
+    watcher = Watcher()
+    assert FitScope.of(watcher) is None
+
+
+def test_all_callbacks_of_a_fit_share_one_scope():
+    model, (x, y) = small_model(), data()
+    watchers = [Watcher(), Watcher()]
+    model.fit(x, y, verbose=0, callbacks=watchers)
+    assert watchers[0].scope is watchers[1].scope
+
+
+def test_watching_does_not_change_the_run():
+    (x, y), ends = data(), []
+    for callbacks in ([], [Watcher()]):
+        model = small_model()
+        model.fit(x, y, batch_size=8, epochs=3, verbose=0, callbacks=callbacks)
+        ends.append(model.get_weights())
+    for plain, watched in zip(*ends, strict=True):
+        np.testing.assert_array_equal(plain, watched)

@@ -1,0 +1,231 @@
+"""`ModelCheckpoint` in a real `fit`: which files live, and that Keras opens them."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+
+import keras
+import numpy as np
+import pytest
+
+import keras_callbacks_plus as kcp
+from keras_callbacks_plus.errors import (
+    CheckpointWarning,
+    InvalidArgumentError,
+    MissingMetricWarning,
+    StorageError,
+)
+from keras_callbacks_plus.storage import CheckpointStore
+
+pytestmark = pytest.mark.backend
+
+
+class Script(keras.callbacks.Callback):
+    """Writes prescribed values into the logs."""
+
+    def __init__(self, values):
+        super().__init__()
+        self.values = values
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.values[epoch] is not None:
+            logs["val_loss"] = self.values[epoch]
+
+
+def new_model(seed=3):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model
+
+
+def train(values, checkpoint, model=None):
+    model = model or new_model()
+    x = np.random.default_rng(0).random((24, 4)).astype("float32")
+    y = x.sum(1, keepdims=True)
+    model.fit(
+        x, y, batch_size=8, epochs=len(values), verbose=0, callbacks=[Script(values), checkpoint]
+    )
+    return model
+
+
+def files(folder):
+    return sorted(f for f in os.listdir(folder) if f.endswith((".keras", ".h5")))
+
+
+VALUES = [0.9, 0.5, math.nan, 0.7, 0.4, 0.8, 0.6]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        ({"save_best_only": True, "max_to_keep": 1}, [5]),
+        ({"save_best_only": True, "max_to_keep": 3}, [2, 5, 7]),
+        ({"max_to_keep": 2}, [6, 7]),
+        ({}, [1, 2, 3, 4, 5, 6, 7]),
+        ({"save_best_only": True}, [1, 2, 5]),
+        ({"keep": kcp.policies.BestN(1) | kcp.policies.LatestN(1)}, [5, 7]),
+        ({"save_freq": "3 epochs"}, [3, 6]),
+        ({"save_best_only": True, "initial_value_threshold": 0.45}, [5]),
+        ({"save_best_only": True, "min_delta": 0.2}, [1, 2]),
+    ],
+)
+@pytest.mark.parametrize("background", [True, False])
+def test_which_files_live(tmp_path, arguments, kept, background):
+    path = tmp_path / "{epoch:02d}.weights.h5"
+    checkpoint = kcp.ModelCheckpoint(
+        path, save_weights_only=True, save_on_background=background, **arguments
+    )
+    train(VALUES, checkpoint)
+    assert files(tmp_path) == [f"{e:02d}.weights.h5" for e in kept]
+    store = CheckpointStore(tmp_path)
+    assert sorted(r.path for r in store.records()) == files(tmp_path)
+    for record in store.records():
+        store.verify(record)
+        assert record.step == (record.epoch + 1) * 3
+
+
+def test_a_new_process_goes_on_with_the_ranking(tmp_path):
+    def fresh():
+        return kcp.ModelCheckpoint(
+            tmp_path / "{epoch:02d}-{val_loss:.1f}.weights.h5",
+            save_best_only=True,
+            save_weights_only=True,
+            max_to_keep=2,
+        )
+
+    train([0.5, 0.3], fresh())
+    second = fresh()
+    train([0.9, 0.4, 0.6], second)
+    assert files(tmp_path) == ["02-0.3.weights.h5", "02-0.4.weights.h5"]
+    assert second.best == 0.3
+
+
+def test_a_worse_model_never_replaces_a_better_file(tmp_path):
+    path = tmp_path / "best.keras"
+    train([0.5, 0.1], kcp.ModelCheckpoint(path, save_best_only=True))
+    before = path.read_bytes()
+    train([0.9, 0.8], kcp.ModelCheckpoint(path, save_best_only=True))
+    assert path.read_bytes() == before
+
+
+def test_a_second_fit_with_another_model_starts_a_new_ranking(tmp_path):
+    checkpoint = kcp.ModelCheckpoint(tmp_path / "best.keras", save_best_only=True)
+    train([0.5, 0.1], checkpoint)
+    first = (tmp_path / "best.keras").read_bytes()
+    train([0.9, 0.8], checkpoint, new_model(seed=4))  # fold 2
+    assert checkpoint.best == 0.8
+    assert (tmp_path / "best.keras").read_bytes() != first
+
+
+def test_a_second_fit_with_the_same_model_goes_on(tmp_path):
+    checkpoint = kcp.ModelCheckpoint(tmp_path / "best.keras", save_best_only=True)
+    model = train([0.5, 0.1], checkpoint)
+    before = (tmp_path / "best.keras").read_bytes()
+    train([0.9, 0.8], checkpoint, model)
+    assert (tmp_path / "best.keras").read_bytes() == before
+
+
+def test_keras_opens_the_file_and_it_predicts_the_same(tmp_path):
+    checkpoint = kcp.ModelCheckpoint(tmp_path / "{epoch}.keras")
+    model = train([1.0, 1.0], checkpoint)
+    x = np.random.default_rng(1).random((5, 4)).astype("float32")
+    loaded = keras.models.load_model(tmp_path / "2.keras")
+    np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert int(loaded.optimizer.iterations) == 6
+
+
+@pytest.mark.parametrize(("freq", "batches"), [(2, [2, 4, 6, 8]), ("4 batches", [4, 8])])
+def test_saving_by_batches_counts_over_the_epochs(tmp_path, freq, batches):
+    checkpoint = kcp.ModelCheckpoint(
+        tmp_path / "{epoch}-{batch}.weights.h5", save_weights_only=True, save_freq=freq
+    )
+    train([1.0, 1.0, 1.0], checkpoint)
+    assert [r.step for r in CheckpointStore(tmp_path).records()] == batches
+
+
+def test_best_only_by_batches_uses_the_metric_of_the_batch(tmp_path):
+    checkpoint = kcp.ModelCheckpoint(
+        tmp_path / "{epoch}-{batch}.weights.h5",
+        monitor="loss",
+        save_best_only=True,
+        save_weights_only=True,
+        save_freq=1,
+        max_to_keep=2,
+    )
+    train([1.0, 1.0, 1.0], checkpoint)
+    records = CheckpointStore(tmp_path).records()
+    assert len(records) == 2
+    assert checkpoint.best == min(r.metrics["loss"] for r in records)
+
+
+def test_a_missing_metric_saves_nothing_and_is_said_once(tmp_path):
+    checkpoint = kcp.ModelCheckpoint(tmp_path / "best.keras", save_best_only=True)
+    with pytest.warns(MissingMetricWarning, match="val_loss.*Available metrics are: loss") as w:
+        train([None, None], checkpoint)
+    assert len([x for x in w if x.category is MissingMetricWarning]) == 1
+    assert files(tmp_path) == []
+
+
+def test_a_validation_metric_that_was_not_computed_is_nan_in_the_name(tmp_path):
+    train([0.5, None], kcp.ModelCheckpoint(tmp_path / "{epoch}-{val_loss:.2f}.keras"))
+    assert files(tmp_path) == ["1-0.50.keras", "2-nan.keras"]
+
+
+def test_a_file_removed_by_hand_is_said(tmp_path):
+    train([0.5, 0.4], kcp.ModelCheckpoint(tmp_path / "{epoch}.keras"))
+    (tmp_path / "1.keras").unlink()
+    with pytest.warns(CheckpointWarning, match="removed by someone else"):
+        train([0.3], kcp.ModelCheckpoint(tmp_path / "{epoch}.keras"))
+
+
+def test_an_error_of_the_writer_thread_ends_fit_and_leaves_older_files(tmp_path):
+    checkpoint = kcp.ModelCheckpoint(tmp_path / "{epoch}.keras")
+    train([0.5], checkpoint)
+    (tmp_path / "2.keras").mkdir()  # in the way of the second file
+    with pytest.raises(StorageError, match="Could not write to"):
+        train([0.5, 0.4, 0.3, 0.2], checkpoint)
+    store = CheckpointStore(tmp_path)
+    store.verify(store.records()[0])
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    checkpoint = kcp.ModelCheckpoint(tmp_path / "file" / "{epoch}.keras")
+    with pytest.raises(StorageError, match=r"Could not create .*file"):
+        train([0.5], checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"filepath": "a/cp-{epoch}.ckpt"}, r'Write "a/cp-\{epoch\}.keras"'),
+        ({"filepath": "a.hdf5"}, 'Write "a.keras"'),
+        ({"filepath": "a.h5", "save_weights_only": True}, r'Write "a.weights.h5"'),
+        ({"save_freq": "5"}, "save_freq=5"),
+        ({"save_freq": 0}, "save_freq"),
+        ({"save_freq": True}, "save_freq"),
+        ({"mode": "up"}, "mode"),
+        ({"max_to_keep": 0}, "positive integer"),
+        ({"filepath": "best.keras", "max_to_keep": 3}, "placeholder"),
+        ({"max_to_keep": 2, "keep": kcp.policies.LatestN(1)}, "Leave out `max_to_keep=2`"),
+        ({"keep": 3}, "retention policy"),
+        ({"filepath": "{epoch}/a.keras"}, "no placeholder"),
+    ],
+)
+def test_bad_arguments_are_refused_with_the_line_to_type(arguments, match):
+    with pytest.raises(InvalidArgumentError, match=match):
+        kcp.ModelCheckpoint(**{"filepath": "{epoch}.keras", **arguments})
+
+
+def test_a_typo_in_the_file_name_is_named(tmp_path):
+    with pytest.raises(InvalidArgumentError, match="There is no 'accuracy'; there are: epoch"):
+        train([0.5], kcp.ModelCheckpoint(tmp_path / "{accuracy}.keras"))
+
+
+def test_can_be_copied_and_is_keras_own(tmp_path):
+    checkpoint = kcp.ModelCheckpoint(tmp_path / "{epoch}.keras")
+    train([0.5], checkpoint)
+    assert isinstance(copy.deepcopy(checkpoint), keras.callbacks.ModelCheckpoint)
