@@ -3,7 +3,9 @@
 Keras gives a callback no way to see its neighbours, to run after all of them, or to learn that
 `fit` is being left by an exception. One `FitScope` for each running `fit` gives all three, by
 wrapping methods on *instances* (the callback list, the epoch iterator, the model) and putting
-every one of them back when `fit` ends. No Keras class is touched.
+every one of them back when `fit` ends. No Keras class is touched. What outlives a `fit` (the model,
+the process's signal handlers) is touched from the first epoch on only: an exception in somebody's
+`on_train_begin` is one that no hook can see, and it must leave nothing behind.
 """
 
 from __future__ import annotations
@@ -79,6 +81,7 @@ class FitScope:
         self._interrupt: tuple[int, FrameType | None] | None = None
         self._previous_sigint: Any = None
         self._watching = False
+        self._at_first_epoch: list[Callable[[], None]] = []
         self._wrap_hook("on_train_end")
 
     @classmethod
@@ -138,8 +141,9 @@ class FitScope:
         self._failure.setdefault(phase, []).append(handler)
         if not self._watching:
             self._watching = True
-            self._watch_everything()
-            self._shield_from_interrupts()
+            self._watch_fit()
+            self._from_first_epoch(self._watch_model)
+            self._from_first_epoch(self._shield_from_interrupts)
 
     def wrap_train_function(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Replaces `model.train_function` by `wrap(train_function)` until this `fit` ends.
@@ -147,7 +151,11 @@ class FitScope:
         Args:
             wrap: Takes the function that runs a training step and returns the one to use.
         """
-        self._put(self.model, "train_function", wrap(self.model.train_function))
+
+        def put() -> None:
+            self._put(self.model, "train_function", wrap(self.model.train_function))
+
+        self._from_first_epoch(put)
 
     def flush_batch_hooks(self) -> None:
         """Waits for the batch hooks that Keras dispatched to other threads."""
@@ -159,11 +167,16 @@ class FitScope:
             self._undo.pop()()
         self._handlers.clear()
         self._failure.clear()
+        self._at_first_epoch.clear()
         self._wrapped_hooks.clear()
         if _RUNNING.get(self.model) is self:
             del _RUNNING[self.model]
 
     # ---------------------------------------------------------------- wrapping
+
+    def _from_first_epoch(self, action: Callable[[], None]) -> None:
+        self._wrap_hook("on_epoch_begin")
+        self._at_first_epoch.append(action)
 
     def _put(self, owner: Any, name: str, value: Any) -> None:
         own = vars(owner)
@@ -188,6 +201,9 @@ class FitScope:
         after = self._handlers.setdefault(f"after_{moment}", [])
 
         def hook(*args: Any, **kwargs: Any) -> None:
+            if name == "on_epoch_begin":
+                while self._at_first_epoch:
+                    self._at_first_epoch.pop(0)()
             with self._watch():
                 self._deliver_interrupt()
                 for handler in before:
@@ -201,14 +217,12 @@ class FitScope:
 
         self._put(self.callback_list, name, hook)
 
-    def _watch_everything(self) -> None:
-        """Everything of `fit` that can raise runs inside one of these calls."""
+    def _watch_fit(self) -> None:
+        """Everything of `fit` that can raise runs inside one of these calls or those below."""
         for name in ("on_epoch_begin", "on_epoch_end", "on_train_batch_begin", "on_test_begin"):
             self._wrap_hook(name)
-        self._wrap_method(self.model, "evaluate")
         if compat.backend() == "torch":  # its batch loop is not inside catch_stop_iteration
             self._wrap_hook("on_train_batch_end")
-            self._wrap_method(self.model, "train_function")
         catch_stop_iteration = self.epoch_iterator.catch_stop_iteration
 
         @contextlib.contextmanager
@@ -217,6 +231,11 @@ class FitScope:
                 yield
 
         self._put(self.epoch_iterator, "catch_stop_iteration", watched)
+
+    def _watch_model(self) -> None:
+        self._wrap_method(self.model, "evaluate")
+        if compat.backend() == "torch":
+            self._wrap_method(self.model, "train_function")
 
     def _wrap_method(self, owner: Any, name: str) -> None:
         inner = getattr(owner, name)

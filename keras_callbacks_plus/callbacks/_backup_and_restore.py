@@ -210,6 +210,7 @@ class _Run:
         if self.resumed is None:
             self.first_epoch = epoch
             if self.model.built:  # so that a kill in the first epoch keeps these initial weights
+                training_state.ensure_built(self.model, None)  # the optimizer, on TensorFlow
                 self.snapshot(epoch, stopped=False)
             return
         training_state.assign_model(self.model, self.resumed["model"])

@@ -15,6 +15,14 @@ from keras_callbacks_plus._keras.fit_scope import FitScope
 pytestmark = pytest.mark.backend
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_raises():
+    """Also where the tests run in the background, whose processes ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Boom(Exception):
     """Raised by the tests' saboteurs."""
 
@@ -191,6 +199,8 @@ def test_a_fit_that_failed_in_on_train_begin_leaves_nothing_behind_for_the_next(
     model, watcher, (x, y) = small_model(), Watcher(), data()
     with pytest.raises(Boom):
         model.fit(x, y, verbose=0, callbacks=[watcher, FailsAtOnce()])
+    assert "evaluate" not in vars(model)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     again = Watcher()
     model.fit(x, y, epochs=2, verbose=0, callbacks=[again])
     assert watcher.failures == []
