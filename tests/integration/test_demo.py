@@ -11,6 +11,8 @@ import sys
 import numpy as np
 import pytest
 
+pytest.importorskip("sklearn", reason="the demo's digits: tox -e demo")
+
 from keras_callbacks_plus import demo
 from keras_callbacks_plus._terminal import Terminal
 from keras_callbacks_plus.demo import checks, processes, settings

@@ -103,6 +103,14 @@ def assert_equal_lists(ours, stock):
         np.testing.assert_array_equal(a, b)
 
 
+def load(path):
+    """The model; where the file is silent (the seeds of a layer in a layer) always the same."""
+    keras.utils.set_random_seed(3)
+    with warnings.catch_warnings():  # which Keras gives for its own file, too
+        warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
+        return keras.models.load_model(path)
+
+
 @pytest.mark.parametrize("name", model_zoo.MODELS)
 class TestZoo:
     def test_keras_file(self, name, tmp_path):
@@ -121,8 +129,7 @@ class TestZoo:
         ours = save(payload, tmp_path / "ours.keras")
         assert_same_archive(ours, tmp_path / "stock.keras")
 
-        mine = case.with_model(keras.models.load_model(ours))
-        stock = case.with_model(keras.models.load_model(tmp_path / "stock.keras"))
+        mine, stock = map(case.with_model, map(load, (ours, tmp_path / "stock.keras")))
         assert_equal_lists(values(mine.model), values(stock.model))
         if name not in RUN:
             return
@@ -265,7 +272,7 @@ class TestKerasDoesIt:
         writer = ModelFileWriter(case.model, weights_only=weights_only)
         with pytest.warns(CheckpointWarning, match="_save_state") as caught:
             payload = capture_twice(writer)
-        assert len(caught) == 1
+        assert [w.category for w in caught].count(CheckpointWarning) == 1
         ours = save(payload, tmp_path / f"ours{KINDS[weights_only]}")
         if weights_only:
             case.model.save_weights(tmp_path / "stock.weights.h5")
@@ -346,7 +353,9 @@ class TestStructure:
         case = model_zoo.build("uncompiled")
         writer = ModelFileWriter(case.model, weights_only=True)
         writer.capture().release()
-        case.model.quantize("int8")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have a `quantize` method")
+            case.model.quantize("int8")
         ours = save(writer.capture(), tmp_path / "ours.weights.h5")
         case.model.save_weights(tmp_path / "stock.weights.h5")
         assert tree(ours) == tree(tmp_path / "stock.weights.h5")

@@ -220,7 +220,7 @@ def test_what_is_no_number_is_left_out_with_a_warning(tmp_path):
         CallbacksPlusWarning, match="'confusion' is not written.*Reduce it"
     ) as caught:
         fit(make_model(), Vector(), kcp.TensorBoardLogger(tmp_path))
-    assert len(caught) == 1
+    assert [w.category for w in caught].count(CallbacksPlusWarning) == 1
     assert "epoch_confusion" not in charts(tmp_path)["train"]
 
 
