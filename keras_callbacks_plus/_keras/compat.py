@@ -47,15 +47,17 @@ def require_keras() -> None:
 
 
 def require_keras_model(model: Any) -> None:
-    """Raises `UnsupportedKerasError` for a model that is not a Keras 3 model (tf-keras, say)."""
-    import keras
+    """Raises `UnsupportedKerasError` for a model of Keras 2 (tf-keras, or inside TensorFlow).
 
-    if model is not None and not isinstance(model, keras.Model):
-        kind = f"{type(model).__module__}.{type(model).__qualname__}"
-        raise UnsupportedKerasError(
-            f"The model is a {kind}, which is not a Keras 3 model "
-            f"(TF_USE_LEGACY_KERAS={os.environ.get('TF_USE_LEGACY_KERAS', 'unset')}). {_WHAT_TO_DO}"
-        )
+    Anything else passes that has the methods a callback calls: wrappers and doubles do.
+    """
+    for kind in type(model).__mro__:
+        if kind.__module__.startswith(("tf_keras.", "tensorflow.python.keras.")):
+            raise UnsupportedKerasError(
+                f"The model is a {kind.__module__}.{kind.__qualname__}, which is not of Keras 3 "
+                f"(TF_USE_LEGACY_KERAS={os.environ.get('TF_USE_LEGACY_KERAS', 'unset')}). "
+                f"{_WHAT_TO_DO}"
+            )
 
 
 def backend() -> str:
@@ -287,6 +289,13 @@ def input_kind(epoch_iterator: Any) -> str:
 def input_is_shuffled(epoch_iterator: Any) -> bool:
     """Whether Keras itself shuffles the (array) input."""
     return bool(getattr(epoch_iterator.data_adapter, "_shuffle", False))
+
+
+def monitor_op(direction: Literal["min", "max"]) -> Any:
+    """The comparison that Keras's callbacks show as `monitor_op`."""
+    import keras
+
+    return keras.ops.less if direction == "min" else keras.ops.greater
 
 
 def averaged_variables(model: Any) -> list[tuple[Any, Any]]:

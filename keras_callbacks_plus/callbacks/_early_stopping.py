@@ -108,6 +108,7 @@ class EarlyStopping(StatefulCallback, keras.callbacks.EarlyStopping):
         self.stopping_threshold = stopping_threshold
         self.divergence_threshold = divergence_threshold
         self.check_finite = check_finite
+        self.monitor_op: Any = None
         self._criterion: Patience | None = None
         self._checked_arguments()
         self._start_over()
@@ -196,7 +197,9 @@ class EarlyStopping(StatefulCallback, keras.callbacks.EarlyStopping):
                 self.min_delta_mode,
                 required=required or built,
             )
-            self._criterion = None if monitor is None else self._patience_for(monitor)
+            if monitor is not None:
+                self.monitor_op = compat.monitor_op(monitor.mode)
+                self._criterion = self._patience_for(monitor)
         return self._criterion
 
     def _value(self, logs: dict[str, Any] | None) -> float | None:

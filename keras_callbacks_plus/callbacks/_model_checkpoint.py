@@ -136,6 +136,7 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         self._trigger = Trigger.parse(save_freq, argument="save_freq")
         check_keep(keep, max_to_keep, self._name, self.filepath)
         log_values.monitor_of(None, monitor, "min", min_delta, required=True)
+        self.monitor_op: Any = None
         self._decision: Monitor | None = None
         self._series: Series | None = None
         self._files: ModelFileWriter | None = None
@@ -245,6 +246,7 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
                 self._model, self.monitor, self.mode, self.min_delta, required=required
             )
             if self._decision is not None:
+                self.monitor_op = compat.monitor_op(self._decision.mode)
                 assert self._series is not None
                 best = self._series.best(self._decision)
                 if self._decision.is_better(best, self.initial_value_threshold):

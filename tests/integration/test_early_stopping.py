@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 
 import keras_callbacks_plus as kcp
-from keras_callbacks_plus.errors import InvalidArgumentError, MissingMetricWarning
+from keras_callbacks_plus.errors import (
+    InvalidArgumentError,
+    MissingMetricWarning,
+    UnsupportedKerasError,
+)
 
 pytestmark = pytest.mark.backend
 
@@ -172,3 +176,22 @@ def test_is_a_keras_early_stopping_and_can_be_copied():
     assert isinstance(stop, keras.callbacks.EarlyStopping)
     assert copy.deepcopy(stop).patience == 2
     assert pickle.loads(pickle.dumps(stop)).patience == 2
+
+
+def test_scores_that_differ_in_float64_only_are_told_apart():
+    stop = kcp.EarlyStopping(patience=9)
+    train(Script([1.0, 1.0 - 1e-12, 1.0]), stop)
+    assert stop.best_epoch == 1
+
+
+@pytest.mark.parametrize(("mode", "operation"), [("min", "less"), ("max", "greater")])
+def test_shows_the_comparison_as_keras_does(mode, operation):
+    stop = kcp.EarlyStopping(mode=mode)
+    train(Script([1.0]), stop)
+    assert stop.monitor_op is getattr(keras.ops, operation)
+
+
+def test_a_model_of_keras_2_is_refused_with_what_to_do():
+    legacy = type("Sequential", (), {"__module__": "tf_keras.src.engine.sequential"})
+    with pytest.raises(UnsupportedKerasError, match="unset TF_USE_LEGACY_KERAS"):
+        kcp.EarlyStopping().set_model(legacy())
