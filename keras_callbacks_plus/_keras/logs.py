@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import numpy as np
 
 from keras_callbacks_plus._keras import compat
-from keras_callbacks_plus.errors import InvalidArgumentError
+from keras_callbacks_plus.errors import InvalidArgumentError, MissingMetricWarning
 from keras_callbacks_plus.policies import Monitor
 
-__all__ = ["check_mode", "direction", "monitor_of", "scalar", "scalars"]
+__all__ = ["check_mode", "direction", "monitor_of", "scalar", "scalars", "warn_missing"]
 
 # Names whose direction is known without the model's metric objects, which TensorFlow builds only
 # in the first step. Keras itself knows `loss` alone.
@@ -81,6 +82,17 @@ def scalars(logs: Mapping[str, Any] | None) -> dict[str, float]:
         if isinstance(value, int | float) or np.size(compat.to_numpy(value)) == 1:
             found[str(name)] = float(value)
     return found
+
+
+def warn_missing(what: str, logs: Mapping[str, Any] | None) -> None:
+    """Says that a metric was not logged, and which were.
+
+    Args:
+        what: A sentence with the metric's name and what its absence leads to.
+        logs: What was logged.
+    """
+    names = ", ".join(sorted(logs or {})) or "none"
+    warnings.warn(f"{what} Available metrics are: {names}.", MissingMetricWarning, stacklevel=4)
 
 
 def direction(model: Any, monitor: str) -> Literal["min", "max"] | None:

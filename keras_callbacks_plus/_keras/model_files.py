@@ -21,7 +21,6 @@ from keras_callbacks_plus._keras.file_contents import (
     WeightsFile,
     WeightsPlan,
 )
-from keras_callbacks_plus._keras.file_record import encode_record, read_record
 from keras_callbacks_plus._keras.saved_state import (
     CannotPlanError,
     SavedState,
@@ -33,6 +32,7 @@ from keras_callbacks_plus.errors import (
     UnsupportedKerasError,
 )
 from keras_callbacks_plus.storage.atomic import Sink
+from keras_callbacks_plus.storage.file_record import encode_record, read_record
 from keras_callbacks_plus.storage.filesystem import temporary_folder
 
 __all__ = ["ModelFileWriter", "Payload", "read_record"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from keras_callbacks_plus.errors import InvalidArgumentError
 
-__all__ = ["CheckpointName", "check_keep"]
+__all__ = ["CheckpointName", "check_choice", "check_keep", "refuse_removed"]
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,20 @@ class CheckpointName:
         """Whether every save has the same name, so that a new one replaces the old one."""
         return not any(field for _, field, _, _ in string.Formatter().parse(self.template))
 
-    def format(self, epoch: int, batch: int | None, metrics: Mapping[str, float]) -> str:
+    def format(
+        self,
+        epoch: int,
+        batch: int | None,
+        metrics: Mapping[str, float],
+        missing: float | None = None,
+    ) -> str:
         """The name of one file.
 
         Args:
             epoch: The epoch, counted from 0; the name counts from 1, as Keras's does.
             batch: The batch, counted from 0, or `None` at the end of an epoch.
             metrics: What was logged.
+            missing: Stands for any metric that was not; `None` makes that an error.
 
         Returns:
             The name. A validation metric that was not computed this time is written as `nan`.
@@ -78,7 +85,7 @@ class CheckpointName:
             values["batch"] = batch + 1
         for _, field, _, _ in string.Formatter().parse(self.template):
             if field and field not in values:
-                if not field.startswith("val_"):
+                if missing is None and not field.startswith("val_"):
                     raise InvalidArgumentError(
                         "filepath",
                         self.template,
@@ -109,6 +116,44 @@ def _check_ending(path: str, template: str, weights_only: bool) -> None:
             f'Write "{os.path.join(os.path.dirname(path), stem + wanted)}", or pass '
             "`save_weights_only=True` with a name that ends in `.weights.h5`.",
         )
+
+
+_REMOVED = {
+    "period": 'write `save_freq="{0} epochs"` (or leave `period` out for every epoch)',
+    "options": "leave it out: it was TensorFlow's, and files are written by a thread of our own",
+    "load_weights_on_restart": "use `BackupAndRestore`, which resumes the whole training",
+}
+
+
+def refuse_removed(arguments: Mapping[str, Any]) -> None:
+    """Raises for arguments of older Keras versions, with what to write instead.
+
+    Args:
+        arguments: Keyword arguments that are not known.
+
+    Raises:
+        InvalidArgumentError: For one that was removed from Keras.
+        TypeError: For any other, as Python does.
+    """
+    for name, value in arguments.items():
+        if name not in _REMOVED:
+            raise TypeError(f"ModelCheckpoint() got an unexpected keyword argument {name!r}")
+        fix = _REMOVED[name].format(value)
+        raise InvalidArgumentError(
+            name, value, "an argument of Keras 3", f"{fix[0].upper()}{fix[1:]}."
+        )
+
+
+def check_choice(argument: str, value: Any, choices: tuple[str, ...]) -> Any:
+    """The value, if it is one of the choices.
+
+    Raises:
+        InvalidArgumentError: If it is none of them.
+    """
+    if value in choices:
+        return value
+    names = " or ".join(f'"{choice}"' for choice in choices)
+    raise InvalidArgumentError(argument, value, names, f'Write "{choices[0]}".')
 
 
 def check_keep(keep: object, max_to_keep: Any, name: CheckpointName, filepath: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal
 
 import keras
@@ -12,7 +11,7 @@ from keras_callbacks_plus._keras import best_weights, compat, messages
 from keras_callbacks_plus._keras import logs as log_values
 from keras_callbacks_plus._keras.fit_scope import FitScope
 from keras_callbacks_plus.callbacks._base import StatefulCallback
-from keras_callbacks_plus.errors import InvalidArgumentError, MissingMetricWarning
+from keras_callbacks_plus.errors import InvalidArgumentError
 from keras_callbacks_plus.policies import Patience, PatienceState, StopReason
 
 __all__ = ["EarlyStopping"]
@@ -206,12 +205,10 @@ class EarlyStopping(StatefulCallback, keras.callbacks.EarlyStopping):
         value = log_values.scalar(logs, self.monitor)
         if value is None and not self._warned:
             self._warned = True
-            names = ",".join(sorted(logs or {}))
-            warnings.warn(
-                f"Early stopping conditioned on metric `{self.monitor}` which is not available. "
-                f"Available metrics are: {names}. Epochs without it are not counted.",
-                MissingMetricWarning,
-                stacklevel=2,
+            log_values.warn_missing(
+                f"Early stopping conditioned on metric `{self.monitor}` which is not available; "
+                "epochs without it are not counted.",
+                logs,
             )
         return value
 

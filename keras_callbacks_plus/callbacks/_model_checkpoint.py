@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-import warnings
 import weakref
 from typing import Any, Literal
 
@@ -13,24 +13,17 @@ import keras
 from keras_callbacks_plus._keras import compat, messages
 from keras_callbacks_plus._keras import logs as log_values
 from keras_callbacks_plus._keras.fit_scope import FitScope
-from keras_callbacks_plus._keras.model_files import ModelFileWriter
 from keras_callbacks_plus._keras.progress import batches_done
 from keras_callbacks_plus.callbacks._base import StatefulCallback
-from keras_callbacks_plus.callbacks._checkpoint_name import CheckpointName, check_keep
-from keras_callbacks_plus.callbacks._series import Candidate, Series, decide
-from keras_callbacks_plus.errors import (
-    FitScopeError,
-    MissingMetricWarning,
+from keras_callbacks_plus.callbacks._checkpoint_name import (
+    CheckpointName,
+    check_choice,
+    check_keep,
+    refuse_removed,
 )
-from keras_callbacks_plus.policies import (
-    BestN,
-    KeepAll,
-    LatestN,
-    Monitor,
-    Progress,
-    RetentionPolicy,
-    Trigger,
-)
+from keras_callbacks_plus.callbacks._model_series import ModelSeries, policy_of, step_of
+from keras_callbacks_plus.errors import FitScopeError
+from keras_callbacks_plus.policies import Monitor, Progress, RetentionPolicy, Trigger
 
 __all__ = ["ModelCheckpoint"]
 
@@ -79,6 +72,17 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         min_delta: Float, smallest difference that makes a model better than the best.
             Defaults to `0.0`.
         save_on_background: Boolean, whether a thread does the writing. Defaults to `True`.
+        save_on_train_end: Boolean, whether to save the model as `fit` returns it, too, unless it
+            was saved at that very step. With `save_best_only` the file's name begins with
+            `last-`, so that it never replaces the best. Defaults to `False`.
+        save_on_exception: Boolean, the same where `fit` is left by an exception or Ctrl-C: the
+            model as it was after the last complete step. Defaults to `False`.
+        on_save_error: `"raise"`, or `"warn"` to go on training when a file cannot be written (a
+            full disk, say); the next one is tried again. Defaults to `"raise"`.
+
+    With `save_best_only` and a `save_freq` in batches or time, a metric of the batch logs is
+    compared as it stands there (Keras's running mean over the epoch); a validation metric is the
+    one of the last validation.
 
     Attributes:
         best: The best value so far, or `None`.
@@ -117,7 +121,12 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         keep: RetentionPolicy | None = None,
         min_delta: float = 0.0,
         save_on_background: bool = True,
+        save_on_train_end: bool = False,
+        save_on_exception: bool = False,
+        on_save_error: Literal["raise", "warn"] = "raise",
+        **removed: Any,
     ) -> None:
+        refuse_removed(removed)
         keras.callbacks.Callback.__init__(self)
         self._name = CheckpointName.parse(filepath, weights_only=save_weights_only)
         self.filepath = str(filepath)
@@ -132,24 +141,28 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         self.keep = keep
         self.min_delta = min_delta
         self.save_on_background = save_on_background
+        self.save_on_train_end = save_on_train_end
+        self.save_on_exception = save_on_exception
+        self.on_save_error = check_choice("on_save_error", on_save_error, ("raise", "warn"))
         self.best = initial_value_threshold
         self._trigger = Trigger.parse(save_freq, argument="save_freq")
         check_keep(keep, max_to_keep, self._name, self.filepath)
         log_values.monitor_of(None, monitor, "min", min_delta, required=True)
         self.monitor_op: Any = None
         self._decision: Monitor | None = None
-        self._series: Series | None = None
-        self._files: ModelFileWriter | None = None
+        self._series: ModelSeries | None = None
         self._trained: weakref.ref[Any] | None = None
         self._epoch = 0
         self._batches = 0
         self._batches_of_epoch = 0
+        self._first_step = 0
         self._last = Progress()
+        self._validated: dict[str, float] = {}
         self._warned = False
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is a fresh callback: no model, no thread, no open folder."""
-        fresh = {"_series": None, "_files": None, "_trained": None, "_model": None}
+        fresh = {"_series": None, "_trained": None, "_model": None}
         return {**self.__dict__, **fresh}
 
     # ---------------------------------------------------------------- hooks
@@ -164,17 +177,13 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         same_model = self._trained is None or self._trained() is self._model
         self._trained = weakref.ref(self._model)
         if self._series is None:
-            kind = "weights" if self.save_weights_only else "model"
-            self._series = Series(
-                self._name.directory,
-                self._name.template,
-                kind,
+            self._series = ModelSeries(
+                self._name,
+                weights_only=self.save_weights_only,
                 on_background=self.save_on_background,
+                on_error=self.on_save_error,
             )
-        self._series.recover()
-        if not same_model:
-            self._series.start_over()
-            self._files = None
+        self._series.open(same_model=same_model)
         self._decision = None
         self._warned = False
         self.best = self.initial_value_threshold
@@ -182,19 +191,27 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         self._last = Progress(seconds=time.monotonic())
         self._resolve(required=False)
         scope = FitScope.of(self)
+        self._validated = {}
         if scope is not None:
+            if self.save_on_train_end:
+                scope.at("after_train_end", self._train_ended)
+            if self.save_on_exception:
+                scope.on_failure("save", lambda error: self._save_last(repr(error)))
             scope.on_failure("close", lambda _error: self._finish())
-        if self._trigger.unit != "epochs":
-            if scope is None:
-                raise FitScopeError(
-                    f"save_freq={self.save_freq!r} counts batches of `fit`, and this hook was not "
-                    'called by `fit`. Use save_freq="epoch" in a training loop of your own.'
-                )
+        on_batches = self._trigger.unit != "epochs"
+        if scope is None and (on_batches or self.save_on_train_end or self.save_on_exception):
+            raise FitScopeError(
+                f"save_freq={self.save_freq!r}, save_on_train_end={self.save_on_train_end} and "
+                f"save_on_exception={self.save_on_exception} look into `fit`, and this hook was "
+                'not called by `fit`. Use save_freq="epoch" alone in a training loop of your own.'
+            )
+        if scope is not None and on_batches:
             scope.at("after_train_batch_end", self._batch_ended)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes the epoch."""
         self._epoch = epoch
+        self._first_step = step_of(self._model) or 0
         self._batches_of_epoch = 0
 
     @compat.unused_hook
@@ -203,8 +220,9 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves, if `save_freq` counts epochs and the model is worth it."""
-        assert self._series is not None
-        self._series.raise_if_failed()
+        self._see_failures()
+        values = log_values.scalars(logs)
+        self._validated.update({k: v for k, v in values.items() if k.startswith("val_")})
         before, now = Progress(epochs=epoch), Progress(epochs=epoch + 1)
         if self._trigger.unit == "epochs" and self._trigger.due(before=before, now=now):
             self._consider(epoch, None, logs)
@@ -221,12 +239,27 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
     # ---------------------------------------------------------------- parts
 
     def _finish(self) -> None:
+        self._see_failures()
         assert self._series is not None
         self._series.wait_until_finished()
+        self._see_failures()
+
+    def _see_failures(self) -> None:
+        """Raises what a save has raised, or takes note that it failed, as `on_save_error` says."""
+        assert self._series is not None
+        if self._series.has_failed() and self._decision is not None:
+            self._take_best(self._decision)  # what was not written is not the best
+
+    def _take_best(self, monitor: Monitor) -> None:
+        assert self._series is not None
+        best = self._series.best(monitor)
+        if monitor.is_better(best, self.initial_value_threshold):
+            self.best = best
+        else:
+            self.best = self.initial_value_threshold
 
     def _batch_ended(self, batch: int, logs: Any = None) -> None:
-        assert self._series is not None
-        self._series.raise_if_failed()
+        self._see_failures()
         done = batches_done(
             batch,
             steps=self.params.get("steps"),
@@ -247,76 +280,80 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
             )
             if self._decision is not None:
                 self.monitor_op = compat.monitor_op(self._decision.mode)
-                assert self._series is not None
-                best = self._series.best(self._decision)
-                if self._decision.is_better(best, self.initial_value_threshold):
-                    self.best = best
+                self._take_best(self._decision)
         return self._decision
 
     def _policy(self) -> RetentionPolicy:
-        if self.keep is not None:
-            bind = getattr(self.keep, "bind", None)
-            monitor = self._decision or log_values.monitor_of(
+        monitor = self._decision
+        if monitor is None and self.keep is not None:
+            monitor = log_values.monitor_of(
                 self._model, self.monitor, self.mode, self.min_delta, required=True
             )
-            return bind(monitor) if callable(bind) else self.keep
-        if self.max_to_keep is None:
-            return KeepAll()
-        if not self.save_best_only:
-            return LatestN(self.max_to_keep)
-        return BestN(self.max_to_keep, self._decision)
+        return policy_of(self.keep, self.max_to_keep, self.save_best_only, monitor)
 
     def _consider(self, epoch: int, batch: int | None, logs: Any) -> None:
         """Decides whether this model is worth a file, and saves it."""
-        assert self._series is not None
         metrics = log_values.scalars(logs)
+        if batch is not None:
+            metrics = {**self._validated, **metrics}
         name = self._name.format(epoch, batch, metrics)
-        if not self._is_worth_it(name, epoch, batch, metrics):
+        if self._is_worth_it(name, epoch, batch, metrics):
+            self._save(name, epoch, batch, metrics)
+
+    def _train_ended(self, logs: Any = None) -> None:
+        self._save_last("the end of fit")
+
+    def _save_last(self, occasion: str) -> None:
+        """Saves the model where `fit` ends, whatever its score."""
+        assert self._series is not None
+        step = step_of(self._model)
+        if step == self._series.saved_step:
             return
-        self._series.wait_until_finished()  # at most one copy of the model is held
-        if self._files is None:
-            self._files = ModelFileWriter(
-                self._model,
-                weights_only=self.save_weights_only,
-                legacy_h5=not self.save_weights_only and name.endswith(".h5"),
-            )
-        payload = self._files.capture()
-        step = getattr(self._model.optimizer, "iterations", None)
-        candidate = Candidate(
-            path=name,
-            epoch=epoch,
-            batch=batch,
-            step=None if step is None else int(compat.to_numpy(step.value)),
-            metrics=metrics,
-            size=payload.size_hint,
-            time=time.time(),
-            sequence=self._series.next_sequence(),
-        )
-        self._series.save(candidate, payload, self._policy())
+        epoch, batch = self._epoch, max(0, (step or 0) - self._first_step - 1)
+        name = self._name.format(epoch, batch, self._validated, missing=math.nan)
+        if self.save_best_only:
+            name = f"last-{name}"
+        self._say(f"\nEpoch {epoch + 1}: saving model to {name} at {occasion}")
+        self._save(name, epoch, batch, {})  # nobody has measured this model
+        self._finish()
+
+    def _save(self, name: str, epoch: int, batch: int | None, metrics: dict[str, float]) -> None:
+        assert self._series is not None
+        self._series.save(self._model, self._policy(), name, epoch, batch, metrics)
         value = metrics.get(self.monitor)
         if self._decision is not None and self._decision.is_better(value, self.best):
             self.best = value
+        self._see_failures()
 
     def _is_worth_it(
         self, name: str, epoch: int, batch: int | None, metrics: dict[str, float]
     ) -> bool:
+        assert self._series is not None
         path = os.path.join(self._name.directory, name)
         if not self.save_best_only:
-            self._say(f"\nEpoch {epoch + 1}: saving model to {path}")
-            return True
+            worth = self.keep is None or self._series.would_keep(
+                self._policy(), name, epoch, batch, metrics
+            )
+            if worth:
+                self._say(f"\nEpoch {epoch + 1}: saving model to {path}")
+            return worth
         monitor = self._resolve(required=True)
         assert monitor is not None
-        assert self._series is not None
         value = metrics.get(self.monitor)
         if value is None:
-            self._warn_of_missing(metrics)
+            if not self._warned:
+                self._warned = True
+                log_values.warn_missing(
+                    f"Can save best model only with {self.monitor} available; nothing was saved.",
+                    metrics,
+                )
             return False
         before = "None" if self.best is None else f"{self.best:.5f}"
         worth = monitor.is_better(value, self.initial_value_threshold)
         if worth and self.max_to_keep is None and self.keep is None:
             worth = monitor.is_better(value, self.best)
         elif worth:
-            worth = self._would_keep(name, epoch, batch, metrics)
+            worth = self._series.would_keep(self._policy(), name, epoch, batch, metrics)
         if not worth:
             self._say(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {before}")
         elif monitor.is_better(value, self.best):
@@ -327,27 +364,6 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         else:
             self._say(f"\nEpoch {epoch + 1}: {self.monitor} is {value:.5f}, saving to {path}")
         return worth
-
-    def _would_keep(
-        self, name: str, epoch: int, batch: int | None, metrics: dict[str, float]
-    ) -> bool:
-        assert self._series is not None
-        members = [m for m in self._series.members() if m.path != name]
-        candidate = Candidate(
-            name, epoch, batch, None, metrics, 0, time.time(), self._series.next_sequence()
-        )
-        return decide(self._policy(), [*members, candidate])[-1].keep
-
-    def _warn_of_missing(self, metrics: dict[str, float]) -> None:
-        if self._warned:
-            return
-        self._warned = True
-        warnings.warn(
-            f"Can save best model only with {self.monitor} available; nothing was saved. "
-            f"Available metrics are: {', '.join(sorted(metrics))}.",
-            MissingMetricWarning,
-            stacklevel=2,
-        )
 
     def _say(self, message: str) -> None:
         if self.verbose > 0:
@@ -362,6 +378,8 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
             "batches": self._batches,
             "batches_of_epoch": self._batches_of_epoch,
             "last": [self._last.epochs, self._last.batches],
+            "validated": dict(self._validated),
+            "saved_step": None if self._series is None else self._series.saved_step,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -373,5 +391,8 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         self.best = state["best"]
         self._batches = state["batches"]
         self._batches_of_epoch = state["batches_of_epoch"]
+        self._validated = dict(state["validated"])
+        if self._series is not None:
+            self._series.saved_step = state["saved_step"]
         epochs, batches = state["last"]
         self._last = Progress(epochs=epochs, batches=batches, seconds=time.monotonic())

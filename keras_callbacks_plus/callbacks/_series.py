@@ -27,6 +27,18 @@ class Candidate:
     time: float
     sequence: int
 
+    def carried(self, series: Series) -> dict[str, Any]:
+        """What the file says of itself at its end, for a folder whose manifest is lost."""
+        return {
+            "series": series.name,
+            "kind": series.kind,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "step": self.step,
+            "metrics": dict(self.metrics),
+            "time": self.time,
+        }
+
 
 class Series:
     """The checkpoints of one `filepath`, those still being written included.

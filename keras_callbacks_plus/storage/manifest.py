@@ -11,7 +11,7 @@ from typing import Any
 
 from keras_callbacks_plus.errors import ManifestError
 
-__all__ = ["CheckpointRecord", "LedgerLine", "Manifest", "Pending"]
+__all__ = ["CheckpointRecord", "LedgerLine", "Manifest", "Pending", "record_from_json"]
 
 FORMAT = "keras-callbacks-plus checkpoints"
 VERSION = 1
@@ -51,6 +51,10 @@ class CheckpointRecord:
     time: float
     sequence: int
     kept_because: str = ""
+
+    def with_sequence(self, sequence: int) -> CheckpointRecord:
+        """The same with another place in the order of commits."""
+        return replace(self, sequence=sequence)
 
 
 @dataclass(frozen=True)
@@ -134,10 +138,10 @@ class Manifest:
             raise ManifestError(f"{path} is damaged: its checksum does not match.", path)
         pending = content["pending"]
         return cls(
-            records=tuple(_record(r) for r in content["records"]),
+            records=tuple(record_from_json(r) for r in content["records"]),
             pending=None
             if pending is None
-            else Pending(pending["staged"], _record(pending["record"])),
+            else Pending(pending["staged"], record_from_json(pending["record"])),
             evicting=tuple(content["evicting"]),
             ledger=tuple(LedgerLine(**line) for line in content["ledger"]),
             next_sequence=content["next_sequence"],
@@ -148,7 +152,15 @@ def _pending_records(content: dict[str, Any]) -> list[dict[str, Any]]:
     return [] if content["pending"] is None else [content["pending"]["record"]]
 
 
-def _record(content: dict[str, Any]) -> CheckpointRecord:
+def record_from_json(content: Mapping[str, Any]) -> CheckpointRecord:
+    """A record from its fields; those that a later version has added are left out.
+
+    Args:
+        content: JSON types by field.
+
+    Raises:
+        KeyError, TypeError, ValueError: If a field is missing or is not what it should be.
+    """
     known = {f.name for f in fields(CheckpointRecord)}
     values = {name: value for name, value in content.items() if name in known}
     values["metrics"] = {k: _decode(v) for k, v in values["metrics"].items()}

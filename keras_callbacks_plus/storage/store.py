@@ -11,10 +11,11 @@ from typing import Any
 
 from keras_callbacks_plus.errors import CheckpointCorruptedError, ManifestError
 from keras_callbacks_plus.storage import atomic
-from keras_callbacks_plus.storage.atomic import BLOCK, BlockDigest, Payload, Staged
+from keras_callbacks_plus.storage.atomic import BLOCK, Payload, Staged
 from keras_callbacks_plus.storage.explained import explained
 from keras_callbacks_plus.storage.filesystem import FileSystem, LocalFileSystem
 from keras_callbacks_plus.storage.manifest import CheckpointRecord, LedgerLine, Manifest, Pending
+from keras_callbacks_plus.storage.rebuild import digest_of_file, rebuilt_records
 
 __all__ = ["CheckpointStore", "Transaction"]
 
@@ -82,22 +83,20 @@ class CheckpointStore:
             CheckpointCorruptedError: If it differs; the message names the file and the bytes.
         """
         path = self.path_of(record)
-        digest = BlockDigest()
         try:
-            with open(path, "rb") as file:
-                while chunk := file.read(BLOCK):
-                    digest.update(memoryview(chunk))
+            size, checksum, blocks = digest_of_file(path)
         except FileNotFoundError as error:
             raise CheckpointCorruptedError(f"{path} is gone.", path) from error
-        checksum, blocks = digest.finish()
+        except IsADirectoryError as error:
+            raise CheckpointCorruptedError(f"{path} is a folder.", path) from error
         if checksum == record.checksum:
             return
         pairs = zip(blocks, record.blocks, strict=False)
         wrong = next((i for i, (now, then) in enumerate(pairs) if now != then), None)
-        offset = min(digest.size, record.size) if wrong is None else wrong * BLOCK
-        end = min(offset + BLOCK, max(digest.size, record.size))
+        offset = min(size, record.size) if wrong is None else wrong * BLOCK
+        end = min(offset + BLOCK, max(size, record.size))
         raise CheckpointCorruptedError(
-            f"{path} is damaged between bytes {offset} and {end}: it has {digest.size} bytes with "
+            f"{path} is damaged between bytes {offset} and {end}: it has {size} bytes with "
             f"{checksum}, and {record.size} bytes with {record.checksum} were committed. "
             "Use another checkpoint, and look after the disk.",
             path,
@@ -184,7 +183,7 @@ class CheckpointStore:
         """Under the lock: finishes or takes back what was under way, and sweeps."""
         facts: list[str] = []
         manifest = self._read_or_set_aside(facts)
-        before = manifest
+        before = manifest if os.path.exists(self._manifest_path()) else Manifest()
         manifest = self._settle_pending(manifest)
         for name in manifest.evicting:
             if all(r.path != name for r in manifest.records):
@@ -205,20 +204,29 @@ class CheckpointStore:
 
     def _read_or_set_aside(self, facts: list[str]) -> Manifest:
         path = self._manifest_path()
-        try:
-            return self._read()
-        except ManifestError as error:
-            if "is damaged" not in str(error):
-                raise
-            number = 0
-            while os.path.exists(f"{path}.damaged-{number}"):
-                number += 1
-            self._filesystem.rename(path, f"{path}.damaged-{number}")
+        if os.path.exists(path):
+            try:
+                return self._read()
+            except ManifestError as error:
+                if "is damaged" not in str(error):
+                    raise
+                number = 0
+                while os.path.exists(f"{path}.damaged-{number}"):
+                    number += 1
+                self._filesystem.rename(path, f"{path}.damaged-{number}")
+                facts.append(f"{error} It was set aside as {path}.damaged-{number}.")
+        return self._rebuilt(facts)
+
+    def _rebuilt(self, facts: list[str]) -> Manifest:
+        names = sorted(n for n in os.listdir(self.directory) if not n.startswith("."))
+        records = rebuilt_records(self.directory, names, facts.append)
+        if records:
             facts.append(
-                f"{error} It was set aside as {path}.damaged-{number}; the checkpoints it named "
-                "are still there, and are neither ranked nor removed any more."
+                f"{self.directory} had no manifest; its {len(records)} checkpoints were listed "
+                f"again from what the files say of themselves: "
+                f"{', '.join(record.path for record in records)}."
             )
-            return Manifest()
+        return Manifest(records=records, next_sequence=len(records))
 
     def _settle_pending(self, manifest: Manifest) -> Manifest:
         pending = manifest.pending

@@ -41,12 +41,17 @@ def new_model(seed=3):
     return model
 
 
-def train(values, checkpoint, model=None):
+def train(values, checkpoint, *more, model=None):
     model = model or new_model()
     x = np.random.default_rng(0).random((24, 4)).astype("float32")
     y = x.sum(1, keepdims=True)
     model.fit(
-        x, y, batch_size=8, epochs=len(values), verbose=0, callbacks=[Script(values), checkpoint]
+        x,
+        y,
+        batch_size=8,
+        epochs=len(values),
+        verbose=0,
+        callbacks=[Script(values), checkpoint, *more],
     )
     return model
 
@@ -115,7 +120,7 @@ def test_a_second_fit_with_another_model_starts_a_new_ranking(tmp_path):
     checkpoint = kcp.ModelCheckpoint(tmp_path / "best.keras", save_best_only=True)
     train([0.5, 0.1], checkpoint)
     first = (tmp_path / "best.keras").read_bytes()
-    train([0.9, 0.8], checkpoint, new_model(seed=4))  # fold 2
+    train([0.9, 0.8], checkpoint, model=new_model(seed=4))  # fold 2
     assert checkpoint.best == 0.8
     assert (tmp_path / "best.keras").read_bytes() != first
 
@@ -124,7 +129,7 @@ def test_a_second_fit_with_the_same_model_goes_on(tmp_path):
     checkpoint = kcp.ModelCheckpoint(tmp_path / "best.keras", save_best_only=True)
     model = train([0.5, 0.1], checkpoint)
     before = (tmp_path / "best.keras").read_bytes()
-    train([0.9, 0.8], checkpoint, model)
+    train([0.9, 0.8], checkpoint, model=model)
     assert (tmp_path / "best.keras").read_bytes() == before
 
 
@@ -159,6 +164,130 @@ def test_best_only_by_batches_uses_the_metric_of_the_batch(tmp_path):
     records = CheckpointStore(tmp_path).records()
     assert len(records) == 2
     assert checkpoint.best == min(r.metrics["loss"] for r in records)
+
+
+def test_best_only_by_batches_may_look_at_the_last_validation(tmp_path):
+    checkpoint = kcp.ModelCheckpoint(
+        tmp_path / "{epoch}-{batch}.weights.h5",
+        save_best_only=True,
+        save_weights_only=True,
+        save_freq=1,
+    )
+    with pytest.warns(MissingMetricWarning):  # in the first epoch
+        train([0.5, 0.7, 0.3, 0.9], checkpoint)
+    kept = {r.path: r.metrics["val_loss"] for r in CheckpointStore(tmp_path).records()}
+    assert kept == {"2-1.weights.h5": 0.5, "4-1.weights.h5": 0.3}
+
+
+def test_integer_save_freq_is_named_after_the_epoch_it_falls_into(tmp_path):
+    checkpoint = kcp.ModelCheckpoint(tmp_path / "{epoch}.keras", save_freq=9)
+    train([1.0] * 10, checkpoint)  # 3 batches an epoch
+    assert files(tmp_path) == ["3.keras", "6.keras", "9.keras"]
+
+
+class Stops(keras.callbacks.Callback):
+    """Leaves `fit` in the second batch of the second epoch."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) == 5:
+            raise self.error
+
+
+def fit_until(error, *callbacks):
+    model, x = new_model(), np.ones((24, 4), "float32")
+    with pytest.raises(error):
+        model.fit(
+            x, x[:, :1], batch_size=8, epochs=4, verbose=0, callbacks=[*callbacks, Stops(error())]
+        )
+    return model
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+@pytest.mark.parametrize("best_only", [True, False])
+def test_save_on_exception_keeps_the_model_of_that_moment(tmp_path, error, best_only):
+    checkpoint = kcp.ModelCheckpoint(
+        tmp_path / "{epoch}.keras",
+        monitor="loss",
+        save_best_only=best_only,
+        max_to_keep=1,
+        save_on_exception=True,
+    )
+    model = fit_until(error, checkpoint)
+    (kept,) = [f for f in files(tmp_path) if f != "1.keras"]
+    assert kept == ("last-2.keras" if best_only else "2.keras")
+    loaded = keras.models.load_model(tmp_path / kept)
+    assert int(loaded.optimizer.iterations) == 5
+    for saved, held in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(saved, held)
+    record = CheckpointStore(tmp_path).records()[-1]
+    assert (record.epoch, record.batch, record.step, record.metrics) == (1, 1, 5, {})
+
+
+def test_save_on_train_end_saves_what_fit_returns_and_nothing_twice(tmp_path):
+    restore = kcp.EarlyStopping(patience=9, restore_best_weights=True)
+    checkpoint = kcp.ModelCheckpoint(
+        tmp_path / "{epoch}.keras", save_freq="3 epochs", save_on_train_end=True
+    )
+    model = train([0.1, 0.2, 0.3, 0.4], checkpoint, restore)
+    assert files(tmp_path) == ["3.keras", "4.keras"]
+    assert restore.best_epoch == 0
+    loaded = keras.models.load_model(tmp_path / "4.keras")
+    for saved, held in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(saved, held)
+    other = kcp.ModelCheckpoint(tmp_path / "c" / "{epoch}.keras", save_on_train_end=True)
+    train([1.0] * 3, other)
+    assert [r.step for r in CheckpointStore(tmp_path / "c").records()] == [3, 6, 9]
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_a_save_that_fails_does_not_end_fit_if_so_asked(tmp_path, background):
+    checkpoint = kcp.ModelCheckpoint(
+        tmp_path / "{epoch}.keras",
+        save_best_only=True,
+        save_on_background=background,
+        on_save_error="warn",
+    )
+    (tmp_path / "2.keras").mkdir()  # in the way of the second file
+    wait = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: checkpoint.wait_until_finished()
+    )
+    with pytest.warns(CheckpointWarning, match="Training goes on"):
+        train([0.5, 0.2, 0.4, 0.6], checkpoint, wait)
+    assert [r.path for r in CheckpointStore(tmp_path).records()] == ["1.keras", "3.keras"]
+    assert checkpoint.best == 0.4  # 0.2 is on no disk
+
+
+def test_a_lost_manifest_is_rebuilt_from_the_files_and_the_ranking_goes_on(tmp_path):
+    def fresh():
+        return kcp.ModelCheckpoint(
+            tmp_path / "{val_loss:.1f}.weights.h5",
+            save_best_only=True,
+            save_weights_only=True,
+            max_to_keep=2,
+        )
+
+    train([0.5, 0.3, 0.4], fresh())
+    before = CheckpointStore(tmp_path).records()
+    (tmp_path / "checkpoints.json").unlink()
+    (tmp_path / "mine.weights.h5").write_bytes(b"not a checkpoint of ours")
+    second = fresh()
+    with pytest.warns(CheckpointWarning, match="had no manifest; its 2 checkpoints were listed"):
+        train([0.6, 0.2], second)
+    assert files(tmp_path) == ["0.2.weights.h5", "0.3.weights.h5", "mine.weights.h5"]
+    kept = CheckpointStore(tmp_path).records()[0]
+    was = next(r for r in before if r.path == kept.path)
+    for field in ("path", "series", "kind", "epoch", "step", "metrics", "size", "checksum"):
+        assert getattr(kept, field) == getattr(was, field), field
+
+
+def test_what_a_policy_would_not_keep_is_not_written(tmp_path):
+    train([1.0] * 5, kcp.ModelCheckpoint(tmp_path / "{epoch}.keras", keep=kcp.policies.EveryN(2)))
+    assert files(tmp_path) == ["2.keras", "4.keras"]
+    assert {line.path for line in CheckpointStore(tmp_path).ledger()} == {"2.keras", "4.keras"}
 
 
 def test_a_missing_metric_saves_nothing_and_is_said_once(tmp_path):
@@ -213,11 +342,20 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         ({"max_to_keep": 2, "keep": kcp.policies.LatestN(1)}, "Leave out `max_to_keep=2`"),
         ({"keep": 3}, "retention policy"),
         ({"filepath": "{epoch}/a.keras"}, "no placeholder"),
+        ({"period": 5}, 'Write `save_freq="5 epochs"`'),
+        ({"options": None}, "Leave it out"),
+        ({"load_weights_on_restart": True}, "Use `BackupAndRestore`"),
+        ({"on_save_error": "ignore"}, '"raise" or "warn"'),
     ],
 )
 def test_bad_arguments_are_refused_with_the_line_to_type(arguments, match):
     with pytest.raises(InvalidArgumentError, match=match):
         kcp.ModelCheckpoint(**{"filepath": "{epoch}.keras", **arguments})
+
+
+def test_an_unknown_argument_is_a_type_error():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'perod'"):
+        kcp.ModelCheckpoint("a.keras", perod=5)
 
 
 def test_a_typo_in_the_file_name_is_named(tmp_path):

@@ -1,0 +1,93 @@
+"""A lost manifest is made again from what the files say of themselves."""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+
+import pytest
+
+from keras_callbacks_plus.errors import CheckpointCorruptedError
+from keras_callbacks_plus.storage import CheckpointStore
+from keras_callbacks_plus.storage.file_record import encode_record
+
+FACTS = {"series": "{epoch}.keras", "kind": "model", "epoch": 3, "batch": None, "step": 40}
+
+
+def archive(record):
+    """A zip with `record` as its comment, as a `.keras` file has it."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as file:
+        file.writestr("config.json", "{}" * 100)
+        file.comment = encode_record(record)
+    return data.getvalue()
+
+
+def record(time, **metrics):
+    return {**FACTS, "time": time, "metrics": metrics}
+
+
+def test_the_files_are_listed_in_the_order_of_their_time(tmp_path):
+    (tmp_path / "a.keras").write_bytes(archive(record(20.0, loss=math.nan)))
+    (tmp_path / "b.keras").write_bytes(archive(record(10.0, loss=0.5)))
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "c.keras").mkdir()
+    store = CheckpointStore(tmp_path)
+    (fact,) = store.recover()
+    assert "2 checkpoints" in fact
+    assert "b.keras, a.keras" in fact
+    first, second = store.records("{epoch}.keras")
+    assert (first.path, first.epoch, first.step, first.metrics) == ("b.keras", 3, 40, {"loss": 0.5})
+    assert second.sequence == 1
+    assert math.isnan(second.metrics["loss"])
+    for found in (first, second):
+        store.verify(found)
+    assert store.recover() == []  # it is written down now
+
+
+def test_a_damaged_archive_is_said_and_left_alone(tmp_path):
+    data = bytearray(archive(record(1.0)))
+    data[40] ^= 1  # inside the stored file
+    (tmp_path / "a.keras").write_bytes(data)
+    store = CheckpointStore(tmp_path)
+    (fact,) = store.recover()
+    assert "a.keras is damaged" in fact
+    assert store.records() == ()
+    assert (tmp_path / "a.keras").read_bytes() == data
+
+
+@pytest.mark.parametrize("missing", ["series", "metrics", "time"])
+def test_a_record_that_makes_no_sense_is_said(tmp_path, missing):
+    content = record(1.0)
+    del content[missing]
+    (tmp_path / "a.weights.h5").write_bytes(b"weights" + encode_record(content))
+    (fact,) = CheckpointStore(tmp_path).recover()
+    assert "makes no sense" in fact
+    assert missing in fact
+
+
+def test_what_a_later_version_adds_is_passed_over(tmp_path):
+    content = {**record(1.0), "colour": "blue"}
+    (tmp_path / "a.weights.h5").write_bytes(b"weights" + encode_record(content))
+    CheckpointStore(tmp_path).recover()
+    assert [r.path for r in CheckpointStore(tmp_path).records()] == ["a.weights.h5"]
+
+
+def test_a_damaged_manifest_is_set_aside_and_made_again(tmp_path):
+    (tmp_path / "a.keras").write_bytes(archive(record(1.0)))
+    (tmp_path / "checkpoints.json").write_text("{")
+    facts = CheckpointStore(tmp_path).recover()
+    assert "checkpoints.json.damaged-0" in facts[0]
+    assert [r.path for r in CheckpointStore(tmp_path).records()] == ["a.keras"]
+    assert (tmp_path / "checkpoints.json.damaged-0").read_text() == "{"
+
+
+def test_a_folder_in_the_place_of_a_file_is_damage(tmp_path):
+    (tmp_path / "a.keras").write_bytes(archive(record(1.0)))
+    store = CheckpointStore(tmp_path)
+    store.recover()
+    (tmp_path / "a.keras").unlink()
+    (tmp_path / "a.keras").mkdir()
+    with pytest.raises(CheckpointCorruptedError, match="is a folder"):
+        store.verify(store.records()[0])
