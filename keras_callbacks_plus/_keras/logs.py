@@ -84,15 +84,19 @@ def scalars(logs: Mapping[str, Any] | None) -> dict[str, float]:
     return found
 
 
-def warn_missing(what: str, logs: Mapping[str, Any] | None) -> None:
+def warn_missing(what: str, logs: Mapping[str, Any] | None) -> bool:
     """Says that a metric was not logged, and which were.
 
     Args:
         what: A sentence with the metric's name and what its absence leads to.
         logs: What was logged.
+
+    Returns:
+        True, for whoever says it only once.
     """
     names = ", ".join(sorted(logs or {})) or "none"
     warnings.warn(f"{what} Available metrics are: {names}.", MissingMetricWarning, stacklevel=4)
+    return True
 
 
 def direction(model: Any, monitor: str) -> Literal["min", "max"] | None:
@@ -152,6 +156,7 @@ def monitor_of(
         "mode",
         mode,
         '"min" or "max" for this metric',
-        f"Keras cannot tell whether a smaller or a larger {monitor!r} is better: pass "
-        '`mode="max"` to look for the largest value or `mode="min"` for the smallest.',
+        f"The model has no metric {monitor!r} that says whether smaller or larger is better: "
+        'check the name, or pass `mode="max"` to look for the largest value or `mode="min"` for '
+        "the smallest.",
     )

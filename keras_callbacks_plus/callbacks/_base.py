@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from keras_callbacks_plus._keras import compat
+
 __all__ = ["StatefulCallback"]
 
 
@@ -32,6 +34,11 @@ class StatefulCallback(keras.callbacks.Callback, abc.ABC):
     >>> CountEpochs().get_state()
     {'epochs': 0}
     """
+
+    def set_model(self, model: Any) -> None:
+        """Keras's: sets the model; refuses one that is not a Keras 3 model."""
+        compat.require_keras_model(model)
+        super().set_model(model)
 
     @abc.abstractmethod
     def get_state(self) -> dict[str, Any]:

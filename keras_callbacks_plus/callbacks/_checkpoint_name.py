@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import string
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from keras_callbacks_plus.errors import InvalidArgumentError
 
-__all__ = ["CheckpointName", "check_choice", "check_keep", "refuse_removed"]
+__all__ = ["CheckpointName", "check_keep", "versions"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class CheckpointName:
         path = str(os.fspath(filepath))
         directory, template = os.path.split(path)
         _check_ending(path, template, weights_only)
+        _check_placeholders(path, template)
         if "{" in directory:
             raise InvalidArgumentError(
                 "filepath",
@@ -57,6 +59,10 @@ class CheckpointName:
     def is_fixed(self) -> bool:
         """Whether every save has the same name, so that a new one replaces the old one."""
         return not any(field for _, field, _, _ in string.Formatter().parse(self.template))
+
+    def has(self, placeholder: str) -> bool:
+        """Whether a placeholder is in the name."""
+        return any(f == placeholder for _, f, _, _ in string.Formatter().parse(self.template))
 
     def format(
         self,
@@ -96,6 +102,29 @@ class CheckpointName:
         return self.template.format(**values).replace(os.sep, "_")
 
 
+def versions(name: str) -> Iterator[str]:
+    """A name, and then the same with `-v1`, `-v2`, ... before its ending."""
+    yield name
+    ending = ".weights.h5" if name.endswith(".weights.h5") else os.path.splitext(name)[1]
+    for number in itertools.count(1):
+        yield f"{name.removesuffix(ending)}-v{number}{ending}"
+
+
+def _check_placeholders(path: str, template: str) -> None:
+    try:
+        fields = [field for _, field, _, _ in string.Formatter().parse(template)]
+        if "" in fields:
+            raise ValueError("a placeholder has no name")
+        template.format(**{f: 1 if f in ("epoch", "batch") else 0.5 for f in fields if f})
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        raise InvalidArgumentError(
+            "filepath",
+            path,
+            f"placeholders that Python can fill in ({error})",
+            'Write "{epoch:02d}-{val_loss:.4f}.keras", for one.',
+        ) from error
+
+
 def _check_ending(path: str, template: str, weights_only: bool) -> None:
     stem = template
     for ending in (".weights.h5", ".keras", ".h5", ".hdf5", ".ckpt", ".tf"):
@@ -118,46 +147,25 @@ def _check_ending(path: str, template: str, weights_only: bool) -> None:
         )
 
 
-_REMOVED = {
-    "period": 'write `save_freq="{0} epochs"` (or leave `period` out for every epoch)',
-    "options": "leave it out: it was TensorFlow's, and files are written by a thread of our own",
-    "load_weights_on_restart": "use `BackupAndRestore`, which resumes the whole training",
-}
-
-
-def refuse_removed(arguments: Mapping[str, Any]) -> None:
-    """Raises for arguments of older Keras versions, with what to write instead.
+def check_keep(
+    keep: object, max_to_keep: Any, name: CheckpointName, filepath: str, unit: str
+) -> None:
+    """Raises for a retention that is said twice or is none, and for a name that does not fit.
 
     Args:
-        arguments: Keyword arguments that are not known.
-
-    Raises:
-        InvalidArgumentError: For one that was removed from Keras.
-        TypeError: For any other, as Python does.
+        keep: As the user gave it.
+        max_to_keep: As the user gave it.
+        name: The parsed `filepath`.
+        filepath: As the user gave it.
+        unit: What `save_freq` counts.
     """
-    for name, value in arguments.items():
-        if name not in _REMOVED:
-            raise TypeError(f"ModelCheckpoint() got an unexpected keyword argument {name!r}")
-        fix = _REMOVED[name].format(value)
+    if unit == "epochs" and name.has("batch"):
         raise InvalidArgumentError(
-            name, value, "an argument of Keras 3", f"{fix[0].upper()}{fix[1:]}."
+            "filepath",
+            filepath,
+            "a name without `{batch}`, as `save_freq` counts epochs",
+            "Leave `{batch}` out, or write save_freq=500 to save by batches.",
         )
-
-
-def check_choice(argument: str, value: Any, choices: tuple[str, ...]) -> Any:
-    """The value, if it is one of the choices.
-
-    Raises:
-        InvalidArgumentError: If it is none of them.
-    """
-    if value in choices:
-        return value
-    names = " or ".join(f'"{choice}"' for choice in choices)
-    raise InvalidArgumentError(argument, value, names, f'Write "{choices[0]}".')
-
-
-def check_keep(keep: object, max_to_keep: Any, name: CheckpointName, filepath: str) -> None:
-    """Raises for a retention that is said twice, is none, or does not fit the name."""
     if keep is not None and max_to_keep is not None:
         raise InvalidArgumentError(
             "keep",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 import keras
@@ -10,8 +11,9 @@ import numpy as np
 from keras_callbacks_plus._keras import best_weights, compat, messages
 from keras_callbacks_plus._keras import logs as log_values
 from keras_callbacks_plus._keras.fit_scope import FitScope
+from keras_callbacks_plus.callbacks._arguments import check_booleans, check_number
 from keras_callbacks_plus.callbacks._base import StatefulCallback
-from keras_callbacks_plus.errors import InvalidArgumentError
+from keras_callbacks_plus.errors import InvalidArgumentError, MissingMetricWarning
 from keras_callbacks_plus.policies import Patience, PatienceState, StopReason
 
 __all__ = ["EarlyStopping"]
@@ -94,6 +96,8 @@ class EarlyStopping(StatefulCallback, keras.callbacks.EarlyStopping):
         divergence_threshold: float | None = None,
         check_finite: bool = False,
     ) -> None:
+        check_booleans(restore_best_weights=restore_best_weights, check_finite=check_finite)
+        check_number("min_delta", min_delta)
         keras.callbacks.Callback.__init__(self)
         self.monitor = _metric_name(monitor)
         self.mode = log_values.check_mode(mode)
@@ -140,13 +144,9 @@ class EarlyStopping(StatefulCallback, keras.callbacks.EarlyStopping):
         self.stop_reason: StopReason | None = None
         self._best_averages: list[Any] = []
         self._warned = False
+        self._seen = False
 
     # ---------------------------------------------------------------- hooks
-
-    def set_model(self, model: Any) -> None:
-        """Keras's: sets the model; refuses one that is not a Keras 3 model."""
-        compat.require_keras_model(model)
-        super().set_model(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Starts over, so that an instance may be used for several `fit` calls."""
@@ -159,11 +159,12 @@ class EarlyStopping(StatefulCallback, keras.callbacks.EarlyStopping):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compares the metric with the best, and stops when patience has run out."""
-        criterion = self._resolve(required=True)
-        assert criterion is not None
         value = self._value(logs)
         if value is None:
             return
+        criterion = self._resolve(required=True)
+        assert criterion is not None
+        self._seen = True
         before = PatienceState(best=self.best, best_at=self.best_epoch, wait=self.wait)
         state, verdict = criterion.update(before, value, at=epoch)
         if verdict.improved and self.restore_best_weights:
@@ -214,6 +215,13 @@ class EarlyStopping(StatefulCallback, keras.callbacks.EarlyStopping):
 
     def _restore(self, *, ended_well: bool) -> None:
         if self.best_weights is None:
+            if self._seen:
+                warnings.warn(
+                    f"No epoch had a usable `{self.monitor}` (it was NaN, or infinite on the wrong "
+                    "side), so there is no best epoch to restore: the weights are the last ones.",
+                    MissingMetricWarning,
+                    stacklevel=2,
+                )
             return
         if self.verbose > 0:
             messages.print_msg(

@@ -14,13 +14,15 @@ from keras_callbacks_plus._keras import compat, messages
 from keras_callbacks_plus._keras import logs as log_values
 from keras_callbacks_plus._keras.fit_scope import FitScope
 from keras_callbacks_plus._keras.progress import batches_done
-from keras_callbacks_plus.callbacks._base import StatefulCallback
-from keras_callbacks_plus.callbacks._checkpoint_name import (
-    CheckpointName,
+from keras_callbacks_plus.callbacks._arguments import (
+    check_booleans,
     check_choice,
-    check_keep,
+    check_number,
     refuse_removed,
+    refuse_twins,
 )
+from keras_callbacks_plus.callbacks._base import StatefulCallback
+from keras_callbacks_plus.callbacks._checkpoint_name import CheckpointName, check_keep
 from keras_callbacks_plus.callbacks._model_series import ModelSeries, policy_of, step_of
 from keras_callbacks_plus.errors import FitScopeError
 from keras_callbacks_plus.policies import Monitor, Progress, RetentionPolicy, Trigger
@@ -127,6 +129,14 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         **removed: Any,
     ) -> None:
         refuse_removed(removed)
+        check_booleans(
+            save_best_only=save_best_only,
+            save_weights_only=save_weights_only,
+            save_on_background=save_on_background,
+            save_on_train_end=save_on_train_end,
+            save_on_exception=save_on_exception,
+        )
+        check_number("initial_value_threshold", initial_value_threshold, optional=True)
         keras.callbacks.Callback.__init__(self)
         self._name = CheckpointName.parse(filepath, weights_only=save_weights_only)
         self.filepath = str(filepath)
@@ -146,7 +156,7 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         self.on_save_error = check_choice("on_save_error", on_save_error, ("raise", "warn"))
         self.best = initial_value_threshold
         self._trigger = Trigger.parse(save_freq, argument="save_freq")
-        check_keep(keep, max_to_keep, self._name, self.filepath)
+        check_keep(keep, max_to_keep, self._name, self.filepath, self._trigger.unit)
         log_values.monitor_of(None, monitor, "min", min_delta, required=True)
         self.monitor_op: Any = None
         self._decision: Monitor | None = None
@@ -165,12 +175,7 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         fresh = {"_series": None, "_trained": None, "_model": None}
         return {**self.__dict__, **fresh}
 
-    # ---------------------------------------------------------------- hooks
-
-    def set_model(self, model: Any) -> None:
-        """Keras's: sets the model; refuses one that is not a Keras 3 model."""
-        compat.require_keras_model(model)
-        super().set_model(model)
+    # ---- hooks
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Opens the folder, and takes up the ranking that its manifest holds."""
@@ -192,6 +197,8 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         self._resolve(required=False)
         scope = FitScope.of(self)
         self._validated = {}
+        if scope is not None:
+            refuse_twins(self, "_name", scope.callbacks)
         if scope is not None:
             if self.save_on_train_end:
                 scope.at("after_train_end", self._train_ended)
@@ -236,7 +243,7 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         if self._series is not None:
             self._series.wait_until_finished()
 
-    # ---------------------------------------------------------------- parts
+    # ---- parts
 
     def _finish(self) -> None:
         self._see_failures()
@@ -296,8 +303,8 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         metrics = log_values.scalars(logs)
         if batch is not None:
             metrics = {**self._validated, **metrics}
-        name = self._name.format(epoch, batch, metrics)
-        if self._is_worth_it(name, epoch, batch, metrics):
+        name = self._worth_it(self._name.format(epoch, batch, metrics), epoch, batch, metrics)
+        if name is not None:
             self._save(name, epoch, batch, metrics)
 
     def _train_ended(self, logs: Any = None) -> None:
@@ -313,8 +320,10 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         name = self._name.format(epoch, batch, self._validated, missing=math.nan)
         if self.save_best_only:
             name = f"last-{name}"
-        self._say(f"\nEpoch {epoch + 1}: saving model to {name} at {occasion}")
-        self._save(name, epoch, batch, {})  # nobody has measured this model
+        placed = self._series.place(self._policy(), name, epoch, batch, step, {}, forced=True)
+        assert placed is not None
+        self._say(f"\nEpoch {epoch + 1}: saving model to {placed} at {occasion}")
+        self._save(placed, epoch, batch, {})  # nobody has measured this model
         self._finish()
 
     def _save(self, name: str, epoch: int, batch: int | None, metrics: dict[str, float]) -> None:
@@ -325,45 +334,40 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
             self.best = value
         self._see_failures()
 
-    def _is_worth_it(
+    def _worth_it(
         self, name: str, epoch: int, batch: int | None, metrics: dict[str, float]
-    ) -> bool:
+    ) -> str | None:
+        """The name to save this model under, or `None`; says which."""
         assert self._series is not None
-        path = os.path.join(self._name.directory, name)
-        if not self.save_best_only:
-            worth = self.keep is None or self._series.would_keep(
-                self._policy(), name, epoch, batch, metrics
-            )
-            if worth:
-                self._say(f"\nEpoch {epoch + 1}: saving model to {path}")
-            return worth
-        monitor = self._resolve(required=True)
-        assert monitor is not None
         value = metrics.get(self.monitor)
-        if value is None:
-            if not self._warned:
-                self._warned = True
-                log_values.warn_missing(
-                    f"Can save best model only with {self.monitor} available; nothing was saved.",
-                    metrics,
-                )
-            return False
         before = "None" if self.best is None else f"{self.best:.5f}"
-        worth = monitor.is_better(value, self.initial_value_threshold)
-        if worth and self.max_to_keep is None and self.keep is None:
-            worth = monitor.is_better(value, self.best)
-        elif worth:
-            worth = self._series.would_keep(self._policy(), name, epoch, batch, metrics)
-        if not worth:
-            self._say(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {before}")
+        monitor = None
+        if self.save_best_only:
+            if value is None:
+                what = f"Can save best model only with {self.monitor} available; nothing was saved."
+                self._warned = self._warned or log_values.warn_missing(what, metrics)
+                return None
+            monitor = self._resolve(required=True)
+            assert monitor is not None
+            worth = monitor.is_better(value, self.initial_value_threshold)
+            if self.max_to_keep is None and self.keep is None:
+                worth = worth and monitor.is_better(value, self.best)
+            if not worth:
+                self._say(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {before}")
+                return None
+        step = step_of(self._model)
+        placed = self._series.place(self._policy(), name, epoch, batch, step, metrics)
+        path = os.path.join(self._name.directory, placed or name)
+        if placed is None:
+            what = f"{self.monitor} did not improve from {before}"
+        elif monitor is None:
+            what = f"saving model to {path}"
         elif monitor.is_better(value, self.best):
-            self._say(
-                f"\nEpoch {epoch + 1}: {self.monitor} improved from {before} to {value:.5f}, "
-                f"saving model to {path}"
-            )
+            what = f"{self.monitor} improved from {before} to {value:.5f}, saving model to {path}"
         else:
-            self._say(f"\nEpoch {epoch + 1}: {self.monitor} is {value:.5f}, saving to {path}")
-        return worth
+            what = f"{self.monitor} is {value:.5f}, saving to {path}"
+        self._say(f"\nEpoch {epoch + 1}: {what}")
+        return placed
 
     def _say(self, message: str) -> None:
         if self.verbose > 0:

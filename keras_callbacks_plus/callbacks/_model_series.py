@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from typing import Any, Literal
 from keras_callbacks_plus._keras import compat
 from keras_callbacks_plus._keras.model_files import ModelFileWriter
 from keras_callbacks_plus.callbacks._checkpoint_name import CheckpointName
-from keras_callbacks_plus.callbacks._series import Candidate, Series, decide
+from keras_callbacks_plus.callbacks._series import Candidate, Series, place
 from keras_callbacks_plus.errors import CheckpointWarning, StorageError
 from keras_callbacks_plus.policies import BestN, KeepAll, LatestN, Monitor, RetentionPolicy
 
@@ -44,6 +45,7 @@ class ModelSeries:
         self._weights_only = weights_only
         self._on_error = on_error
         self._failed = False
+        self._told: set[str] = set()
         self._files: ModelFileWriter | None = None
         kind = "weights" if weights_only else "model"
         self._series = Series(name.directory, name.template, kind, on_background=on_background)
@@ -64,18 +66,30 @@ class ModelSeries:
         """The best value of the metric among the files, or `None`."""
         return self._series.best(monitor)
 
-    def would_keep(
+    def place(
         self,
         policy: RetentionPolicy,
         name: str,
         epoch: int,
         batch: int | None,
+        step: int | None,
         metrics: Mapping[str, float],
-    ) -> bool:
-        """Whether a policy would keep a model if it were saved now."""
-        members = [m for m in self._series.members() if m.path != name]
-        candidate = self._candidate(name, epoch, batch, None, metrics)
-        return decide(policy, [*members, candidate])[-1].keep
+        *,
+        forced: bool = False,
+    ) -> str | None:
+        """The name a model would be saved under now, or `None` if a policy would not keep it."""
+        candidate = self._candidate(name, epoch, batch, step, metrics)
+        taken = self._series.is_taken
+        place_ = place(policy, self._series.members(), candidate, taken, forced=forced)
+        if place_ is not None and taken(name) and name not in self._told:
+            self._told.add(name)
+            warnings.warn(
+                f"{os.path.join(self._series.store.directory, name)} is there and is not one of "
+                f"these checkpoints: it is left as it is, and {place_} is written instead.",
+                CheckpointWarning,
+                stacklevel=5,
+            )
+        return place_
 
     def save(
         self,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from keras_callbacks_plus.callbacks._checkpoint_name import versions
 from keras_callbacks_plus.errors import CheckpointWarning
-from keras_callbacks_plus.policies import Decision, Monitor, RetentionPolicy
+from keras_callbacks_plus.policies import Decision, KeepAll, Monitor, RetentionPolicy
 from keras_callbacks_plus.storage import BackgroundWriter, CheckpointRecord, CheckpointStore
 
-__all__ = ["Candidate", "Series"]
+__all__ = ["Candidate", "Series", "decide", "place"]
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,13 @@ class Series:
         numbers = [r.sequence for r in self.store.records()] + [c.sequence for c in self._pending]
         return max(numbers, default=-1) + 1
 
+    def is_taken(self, name: str) -> bool:
+        """Whether a file of this name is another series', or nobody's whom the manifest names."""
+        owner = next((r for r in self.store.records() if r.path == name), None)
+        if owner is not None:
+            return owner.series != self.name
+        return self.store.has_file(name) and all(c.path != name for c in self._pending)
+
     def raise_if_failed(self) -> None:
         """Raises the error of an earlier write in the background."""
         if self._writer is not None:
@@ -140,6 +148,54 @@ class Series:
         """Blocks until every save is durable."""
         if self._writer is not None:
             self._writer.wait_until_finished()
+
+
+def place(
+    policy: RetentionPolicy,
+    members: Sequence[Any],
+    candidate: Candidate,
+    is_taken: Callable[[str], bool],
+    *,
+    forced: bool = False,
+) -> str | None:
+    """Under which name a checkpoint is to be saved, so that it replaces nothing that is to stay.
+
+    A file of its own name is replaced if it is of the same moment of the same run (a resumed run
+    comes by again), or if the policy has no more use for it, or keeps everything as Keras does.
+    Otherwise the new one gets a version: `05-v1.keras`.
+
+    Args:
+        policy: Decides who stays.
+        members: The checkpoints of the series.
+        candidate: The new one.
+        is_taken: Whether a file of a name belongs to somebody else.
+        forced: Whether it is to be saved whatever the policy says.
+
+    Returns:
+        The name, or `None` where the policy would not keep the new one.
+    """
+    again = next((m for m in members if _same_moment(m, candidate)), None)
+    others = [m for m in members if m is not again]
+    decisions = decide(policy, [*others, candidate])
+    if not decisions[-1].keep and not forced:
+        return None
+    if again is not None:
+        return str(again.path)
+    staying = {m.path for m, d in zip(others, decisions, strict=False) if d.keep}
+    if isinstance(policy, KeepAll):
+        staying = set()
+    names = versions(candidate.path)
+    return next(name for name in names if name not in staying and not is_taken(name))
+
+
+def _same_moment(member: Any, candidate: Candidate) -> bool:
+    then = (member.epoch, member.batch, member.step)
+    if then != (candidate.epoch, candidate.batch, candidate.step):
+        return False
+    pairs = ((member.metrics.get(k), candidate.metrics.get(k)) for k in member.metrics)
+    return member.metrics.keys() == candidate.metrics.keys() and all(
+        a == b or (a != a and b != b) for a, b in pairs
+    )
 
 
 def decide(policy: RetentionPolicy, members: Sequence[Any]) -> list[Decision]:

@@ -164,11 +164,6 @@ class TensorBoardLogger(StatefulCallback):
 
     # ---------------------------------------------------------------- hooks
 
-    def set_model(self, model: Any) -> None:
-        """Keras's: sets the model; refuses one that is not a Keras 3 model."""
-        compat.require_keras_model(model)
-        super().set_model(model)
-
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Notes what stays the same during this `fit`."""
         model = self.model

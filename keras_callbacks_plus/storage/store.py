@@ -73,6 +73,10 @@ class CheckpointStore:
         """
         return os.path.join(self.directory, record.path)
 
+    def has_file(self, name: str) -> bool:
+        """Whether the folder has a file of this name, whoever made it."""
+        return os.path.lexists(os.path.join(self.directory, name))
+
     def verify(self, record: CheckpointRecord) -> None:
         """Reads a checkpoint's file, and compares it with what was committed.
 

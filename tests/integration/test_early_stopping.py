@@ -195,3 +195,10 @@ def test_a_model_of_keras_2_is_refused_with_what_to_do():
     legacy = type("Sequential", (), {"__module__": "tf_keras.src.engine.sequential"})
     with pytest.raises(UnsupportedKerasError, match="unset TF_USE_LEGACY_KERAS"):
         kcp.EarlyStopping().set_model(legacy())
+
+
+def test_a_run_without_a_usable_value_says_that_nothing_is_restored():
+    script = Script([float("nan")] * 3)
+    with pytest.warns(MissingMetricWarning, match="no best epoch to restore"):
+        model = train(script, kcp.EarlyStopping(patience=9, restore_best_weights=True))
+    assert_weights(model, script.weights[-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import math
 import os
 
@@ -18,6 +19,7 @@ from keras_callbacks_plus.errors import (
     StorageError,
 )
 from keras_callbacks_plus.storage import CheckpointStore
+from keras_callbacks_plus.storage.filesystem import LocalFileSystem
 
 pytestmark = pytest.mark.backend
 
@@ -114,6 +116,57 @@ def test_a_worse_model_never_replaces_a_better_file(tmp_path):
     before = path.read_bytes()
     train([0.9, 0.8], kcp.ModelCheckpoint(path, save_best_only=True))
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"save_best_only": True},
+        {"save_best_only": True, "max_to_keep": 1},
+        {"keep": kcp.policies.BestN(1)},
+        {"save_best_only": True, "keep": kcp.policies.BestN(1)},
+    ],
+)
+def test_under_one_name_the_best_stays(tmp_path, arguments):
+    path = tmp_path / "best.weights.h5"
+    checkpoint = kcp.ModelCheckpoint(path, save_weights_only=True, **arguments)
+    train([0.5, 0.1, 0.9], checkpoint)
+    train([0.3], kcp.ModelCheckpoint(path, save_weights_only=True, **arguments))
+    assert [r.metrics["val_loss"] for r in CheckpointStore(tmp_path).records()] == [0.1]
+    assert files(tmp_path) == ["best.weights.h5"]
+
+
+def test_the_names_of_another_run_do_not_cost_its_best(tmp_path):
+    def fresh():
+        return kcp.ModelCheckpoint(
+            tmp_path / "{epoch:02d}.weights.h5",
+            save_best_only=True,
+            save_weights_only=True,
+            max_to_keep=2,
+        )
+
+    train([0.1, 0.5], fresh())
+    train([0.2, 0.8, 0.9], fresh())
+    scores = {r.path: r.metrics["val_loss"] for r in CheckpointStore(tmp_path).records()}
+    assert scores == {"01.weights.h5": 0.1, "01-v1.weights.h5": 0.2}
+    assert files(tmp_path) == sorted(scores)
+
+
+def test_a_file_that_nobody_listed_is_never_replaced(tmp_path):
+    (tmp_path / "best.keras").write_bytes(b"years of work")
+    checkpoint = kcp.ModelCheckpoint(tmp_path / "best.keras", save_best_only=True)
+    with pytest.warns(CheckpointWarning, match="left as it is, and best-v1.keras is written") as w:
+        train([0.5, 0.4], checkpoint)
+    assert [x.category for x in w].count(CheckpointWarning) == 1
+    assert (tmp_path / "best.keras").read_bytes() == b"years of work"
+    assert files(tmp_path) == ["best-v1.keras", "best.keras"]
+
+
+def test_two_callbacks_with_the_same_files_are_refused(tmp_path):
+    path = tmp_path / "{epoch}.keras"
+    best = kcp.ModelCheckpoint(path, save_best_only=True, max_to_keep=1)
+    with pytest.raises(InvalidArgumentError, match=r"keep=policies.BestN\(1\) \| policies.Latest"):
+        train([0.5], best, kcp.ModelCheckpoint(path, max_to_keep=1))
 
 
 def test_a_second_fit_with_another_model_starts_a_new_ranking(tmp_path):
@@ -243,15 +296,27 @@ def test_save_on_train_end_saves_what_fit_returns_and_nothing_twice(tmp_path):
     assert [r.step for r in CheckpointStore(tmp_path / "c").records()] == [3, 6, 9]
 
 
+def no_room_for(monkeypatch, name):
+    """The disk is full whenever a file of that name is to be made."""
+    create = LocalFileSystem.create
+
+    def failing(self, path):
+        if os.path.basename(path).startswith(f".{name}."):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        return create(self, path)
+
+    monkeypatch.setattr(LocalFileSystem, "create", failing)
+
+
 @pytest.mark.parametrize("background", [True, False])
-def test_a_save_that_fails_does_not_end_fit_if_so_asked(tmp_path, background):
+def test_a_save_that_fails_does_not_end_fit_if_so_asked(tmp_path, background, monkeypatch):
     checkpoint = kcp.ModelCheckpoint(
         tmp_path / "{epoch}.keras",
         save_best_only=True,
         save_on_background=background,
         on_save_error="warn",
     )
-    (tmp_path / "2.keras").mkdir()  # in the way of the second file
+    no_room_for(monkeypatch, "2.keras")
     wait = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: checkpoint.wait_until_finished()
     )
@@ -310,10 +375,10 @@ def test_a_file_removed_by_hand_is_said(tmp_path):
         train([0.3], kcp.ModelCheckpoint(tmp_path / "{epoch}.keras"))
 
 
-def test_an_error_of_the_writer_thread_ends_fit_and_leaves_older_files(tmp_path):
+def test_an_error_of_the_writer_thread_ends_fit_and_leaves_older_files(tmp_path, monkeypatch):
     checkpoint = kcp.ModelCheckpoint(tmp_path / "{epoch}.keras")
     train([0.5], checkpoint)
-    (tmp_path / "2.keras").mkdir()  # in the way of the second file
+    no_room_for(monkeypatch, "2.keras")
     with pytest.raises(StorageError, match="Could not write to"):
         train([0.5, 0.4, 0.3, 0.2], checkpoint)
     store = CheckpointStore(tmp_path)
@@ -342,6 +407,11 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         ({"max_to_keep": 2, "keep": kcp.policies.LatestN(1)}, "Leave out `max_to_keep=2`"),
         ({"keep": 3}, "retention policy"),
         ({"filepath": "{epoch}/a.keras"}, "no placeholder"),
+        ({"filepath": "{epoch:zz}.keras"}, "placeholders that Python can fill in"),
+        ({"filepath": "{}.keras"}, "a placeholder has no name"),
+        ({"filepath": "{batch}.keras"}, "Leave `{batch}` out"),
+        ({"save_best_only": "no"}, "True or False"),
+        ({"initial_value_threshold": "x"}, "a number or None"),
         ({"period": 5}, 'Write `save_freq="5 epochs"`'),
         ({"options": None}, "Leave it out"),
         ({"load_weights_on_restart": True}, "Use `BackupAndRestore`"),
