@@ -14,12 +14,12 @@ import contextlib
 import logging
 import signal
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Literal
 
 from keras_callbacks_plus._keras import compat
+from keras_callbacks_plus.errors import InvalidArgumentError
 
 __all__ = ["FailurePhase", "FitScope", "Moment"]
 
@@ -54,8 +54,8 @@ _LIST_HOOKS = {
     "after_train_end": "on_train_end",
 }
 
-# The scope of the `fit` that runs on a model; a stale one is closed when the next `fit` starts.
-_RUNNING: weakref.WeakKeyDictionary[Any, FitScope] = weakref.WeakKeyDictionary()
+# Attribute of Keras's callback list, which lives as long as one `fit` does.
+_SCOPE = "_keras_callbacks_plus_scope"
 
 
 class FitScope:
@@ -81,6 +81,7 @@ class FitScope:
         self._interrupt: tuple[int, FrameType | None] | None = None
         self._previous_sigint: Any = None
         self._watching = False
+        self._ending = False
         self._at_first_epoch: list[Callable[[], None]] = []
         self._wrap_hook("on_train_end")
 
@@ -94,22 +95,28 @@ class FitScope:
         Returns:
             The scope, or `None` where the hook was not called by `fit` (a training loop of one's
             own): then there is nothing to see and no failure to learn of.
+
+        Raises:
+            InvalidArgumentError: If the callback is in the list twice.
         """
         found = compat.running_fit(callback)
         if found is None:
             return None
         model, callback_list, epoch_iterator = found
-        scope = _RUNNING.get(model)
-        if (
-            scope is not None
-            and scope.callback_list is callback_list
-            and scope.epoch_iterator is epoch_iterator
-        ):
+        if sum(member is callback for member in callback_list.callbacks) > 1:
+            raise InvalidArgumentError(
+                "callbacks",
+                [type(member).__name__ for member in callback_list.callbacks],
+                "a list with each callback once",
+                f"Remove one {type(callback).__name__}: each of its hooks would run twice.",
+            )
+        scope: FitScope | None = getattr(callback_list, _SCOPE, None)
+        if scope is not None and scope.epoch_iterator is epoch_iterator:
             return scope
-        if scope is not None:  # left behind by a `fit` that failed in somebody's on_train_begin
+        if scope is not None:  # the user's own list, left behind by a `fit` that did not begin
             scope.close()
         scope = cls(model, callback_list, epoch_iterator)
-        _RUNNING[model] = scope
+        setattr(callback_list, _SCOPE, scope)
         return scope
 
     @property
@@ -169,8 +176,8 @@ class FitScope:
         self._failure.clear()
         self._at_first_epoch.clear()
         self._wrapped_hooks.clear()
-        if _RUNNING.get(self.model) is self:
-            del _RUNNING[self.model]
+        if getattr(self.callback_list, _SCOPE, None) is self:
+            delattr(self.callback_list, _SCOPE)
 
     # ---------------------------------------------------------------- wrapping
 
@@ -204,6 +211,7 @@ class FitScope:
             if name == "on_epoch_begin":
                 while self._at_first_epoch:
                     self._at_first_epoch.pop(0)()
+            self._ending = name == "on_train_end"
             with self._watch():
                 self._deliver_interrupt()
                 for handler in before:
@@ -212,8 +220,9 @@ class FitScope:
                 for handler in after:
                     handler(*args, **kwargs)
                 self._deliver_interrupt(at_end=name == "on_epoch_end")
-            if name == "on_train_end":
+            if self._ending:
                 self.close()
+                self._deliver_interrupt()
 
         self._put(self.callback_list, name, hook)
 
@@ -221,6 +230,7 @@ class FitScope:
         """Everything of `fit` that can raise runs inside one of these calls or those below."""
         for name in ("on_epoch_begin", "on_epoch_end", "on_train_batch_begin", "on_test_begin"):
             self._wrap_hook(name)
+        self._wrap_hook("on_test_batch_begin")  # Ctrl-C does not wait for a long validation
         if compat.backend() == "torch":  # its batch loop is not inside catch_stop_iteration
             self._wrap_hook("on_train_batch_end")
         catch_stop_iteration = self.epoch_iterator.catch_stop_iteration
@@ -271,7 +281,7 @@ class FitScope:
                 except Exception:
                     _LOGGER.exception("While `fit` was ending with %r, a callback failed", error)
         self.close()
-        if weights_decided:
+        if weights_decided and not self._ending:  # before which Keras has finalized
             compat.skip_next_finalize(self.model)
 
     # ---------------------------------------------------------------- Ctrl-C

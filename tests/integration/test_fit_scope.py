@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
+import weakref
 
 import keras
 import numpy as np
 import pytest
 
 from keras_callbacks_plus._keras.fit_scope import FitScope
+from keras_callbacks_plus.errors import InvalidArgumentError
 
 pytestmark = pytest.mark.backend
 
@@ -207,6 +210,74 @@ def test_a_fit_that_failed_in_on_train_begin_leaves_nothing_behind_for_the_next(
     assert watcher.epochs_seen == []
     assert [epoch for epoch, _ in again.epochs_seen] == [0, 1]
     assert_left_clean(model)
+
+
+class Interrupts(keras.callbacks.Callback):
+    """Presses Ctrl-C in a hook, once."""
+
+    def __init__(self, hook):
+        super().__init__()
+        self.calls = []
+        setattr(self, hook, lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGINT))
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.calls.append(batch)
+
+
+def test_ctrl_c_in_validation_does_not_wait_for_its_end():
+    model, watcher, press, (x, y) = small_model(), Watcher(), Interrupts("on_test_begin"), data()
+    watcher.kept = model.get_weights()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, y, verbose=0, batch_size=4, validation_data=(x, y), callbacks=[watcher, press])
+    assert press.calls == []
+    assert watcher.failures == ["KeyboardInterrupt"]
+    assert_left_clean(model)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_ctrl_c_while_fit_ends_is_not_lost(first):
+    model, callbacks, (x, y) = small_model(), [Watcher(), Interrupts("on_train_end")], data()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, y, verbose=0, callbacks=callbacks if first else callbacks[::-1])
+    assert_left_clean(model)
+
+
+def test_a_failure_in_on_train_end_leaves_the_averages_of_the_next_fit_alone():
+    """Keras has written them by then; on JAX, a second time would come with the next `fit`."""
+    model = small_model(keras.optimizers.SGD(0.01, use_ema=True, ema_momentum=0.5))
+
+    class FailsAtTheEnd(keras.callbacks.Callback):
+        def on_train_end(self, logs=None):
+            raise Boom
+
+    x, y = data()
+    with pytest.raises(Boom):
+        model.fit(x, y, verbose=0, callbacks=[Watcher(), FailsAtTheEnd()])
+    assert "finalize_variable_values" not in vars(model.optimizer)
+
+
+def test_failures_in_on_train_begin_keep_no_model_alive():
+    alive = []
+    for _ in range(3):
+        model, (x, y) = small_model(), data()
+        alive.append(weakref.ref(model))
+
+        class FailsAtOnce(keras.callbacks.Callback):
+            def on_train_begin(self, logs=None):
+                raise Boom
+
+        with pytest.raises(Boom):
+            model.fit(x, y, verbose=0, callbacks=[Watcher(), FailsAtOnce()])
+        del model
+    keras.backend.clear_session()
+    gc.collect()
+    assert [ref() for ref in alive[:-1]] == [None, None]  # of the last, pytest has the traceback
+
+
+def test_a_callback_that_is_there_twice_is_refused():
+    model, watcher, (x, y) = small_model(), Watcher(), data()
+    with pytest.raises(InvalidArgumentError, match="Remove one Watcher"):
+        model.fit(x, y, verbose=0, callbacks=[watcher, watcher])
 
 
 def test_outside_of_fit_there_is_no_scope():
