@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from keras_callbacks_plus.callbacks import ModelCheckpoint as ModelCheckpoint
     from keras_callbacks_plus.callbacks import StatefulCallback as StatefulCallback
     from keras_callbacks_plus.callbacks import TensorBoardLogger as TensorBoardLogger
+    from keras_callbacks_plus.callbacks import as_keras_schedule as as_keras_schedule
 
 __all__ = [
     "BackupAndRestore",
@@ -29,6 +30,7 @@ __all__ = [
     "ModelCheckpoint",
     "StatefulCallback",
     "TensorBoardLogger",
+    "as_keras_schedule",
     "errors",
     "policies",
     "schedules",

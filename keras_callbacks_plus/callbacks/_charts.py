@@ -74,8 +74,9 @@ class RunFolder:
 
     def flush(self) -> None:
         """Blocks until what was written is durable."""
-        if self._writer is not None:
-            self._writer.flush()
+        writer = self._writer  # another thread may close it meanwhile
+        if writer is not None:
+            writer.flush()
 
     def close(self) -> None:
         """Flushes and closes the file; the next `write` opens a new one."""

@@ -42,10 +42,14 @@ class FitPosition:
 
 def check_folder(log_dir: object) -> str:
     """Returns `log_dir` as a string."""
-    if isinstance(log_dir, str | os.PathLike) and os.fspath(log_dir):
+    valid = isinstance(log_dir, str | os.PathLike) and bool(os.fspath(log_dir))
+    if valid and (os.path.isdir(log_dir) or not os.path.exists(log_dir)):
         return str(os.fspath(log_dir))
     raise InvalidArgumentError(
-        "log_dir", log_dir, "the path of a folder", 'Pass a string such as "logs/run1".'
+        "log_dir",
+        log_dir,
+        "the path of a folder (not of a file)",
+        'Pass a string such as "logs/run1".',
     )
 
 

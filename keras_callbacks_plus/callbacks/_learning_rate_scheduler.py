@@ -67,7 +67,7 @@ class LearningRateScheduler(keras.callbacks.LearningRateScheduler, StatefulCallb
     >>> schedule = kcp.schedules.Warmup(kcp.schedules.LinearDecay(0.5, 4), warmup_steps=4)
     >>> history = model.fit(
     ...     np.ones((8, 3)), np.ones((8, 1)), batch_size=2, epochs=2, verbose=0,
-    ...     callbacks=[kcp.callbacks.LearningRateScheduler(schedule)],
+    ...     callbacks=[kcp.LearningRateScheduler(schedule)],
     ... )
     >>> history.history["learning_rate"]  # of the last batch of each epoch: steps 3 and 7
     [0.375, 0.125]

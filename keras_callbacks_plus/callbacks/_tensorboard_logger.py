@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from keras_callbacks_plus._keras import compat
+from keras_callbacks_plus._keras.fit_scope import FitScope
 from keras_callbacks_plus._keras.learning_rate import (
     LiveLearningRate,
     optimizers_of,
@@ -175,6 +176,9 @@ class TensorBoardLogger(StatefulCallback):
             batches_per_step=getattr(inner, "gradient_accumulation_steps", None) or 1,
             rates=self._live_rates(model),
         )
+        scope = FitScope.of(self)
+        if scope is not None:
+            scope.on_failure("close", lambda _error: self.close())
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Reads the optimizer's step, and finds the place on the x-axes in the first epoch."""

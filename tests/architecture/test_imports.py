@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,3 +89,16 @@ def test_an_unknown_name_is_an_attribute_error():
     """The lazy lookup does not hide a typing mistake."""
     with pytest.raises(AttributeError, match="no attribute 'ModelCheckpiont'"):
         keras_callbacks_plus.ModelCheckpiont  # noqa: B018 - the access is what is tested
+
+
+def test_every_name_that_a_text_tells_users_to_type_exists():
+    """`kcp.name` in messages, docstrings and documentation, whatever is loaded by chance."""
+    root = Path(keras_callbacks_plus.__file__).parent
+    texts = [*root.rglob("*.py"), *Path(__file__).parents[2].glob("docs/**/*.md")]
+    named = {
+        (path.name, name)
+        for path in texts
+        for name in re.findall(r"\bkcp\.(\w+)", path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 20
+    assert {pair for pair in named if pair[1] not in keras_callbacks_plus.__all__} == set()

@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 
 import keras
 import numpy as np
@@ -498,3 +499,20 @@ def test_batches_do_not_touch_self_model(tmp_path, monkeypatch):
 def test_bad_arguments_say_what_to_type(arguments, fix):
     with pytest.raises(InvalidArgumentError, match=fix):
         kcp.TensorBoardLogger(**arguments)
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_at_once(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InvalidArgumentError, match="not of a file"):
+        kcp.TensorBoardLogger(tmp_path / "file")
+
+
+def test_a_fit_that_fails_leaves_no_thread_behind(tmp_path):
+    class Fails(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fit(make_model(), kcp.TensorBoardLogger(tmp_path, update_freq=1), Fails())
+    assert [t.name for t in threading.enumerate() if "event files" in t.name] == []
+    assert charts(tmp_path)["train"]
