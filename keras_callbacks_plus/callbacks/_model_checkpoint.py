@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 import weakref
@@ -60,7 +59,8 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
     Args:
         filepath: String or path, ending in `.keras` (or `.h5`), or in `.weights.h5` with
             `save_weights_only=True`. The file's name may hold `{epoch}`, `{batch}` and the names
-            of metrics.
+            of metrics. A URL such as `"s3://bucket/run/{epoch:02d}.keras"` names an object store
+            (extra `remote`), where one training at a time may write to a folder.
         monitor: String, name of the metric. Defaults to `"val_loss"`.
         verbose: Integer, 0 or 1; 1 prints a line for each decision. Defaults to `0`.
         save_best_only: Boolean, whether only a model that is among the best is saved.
@@ -85,6 +85,7 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
 
     Raises:
         InvalidArgumentError: If an argument is not acceptable.
+        MissingExtraError: If `filepath` is a URL, and what writes there is not installed.
         StorageError: If a file cannot be written; every older one is intact.
 
     Example:
@@ -298,7 +299,7 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
     def _is_worth_it(
         self, name: str, epoch: int, batch: int | None, metrics: dict[str, float]
     ) -> bool:
-        path = os.path.join(self._name.directory, name)
+        path = self._name.path_of(name)
         if not self.save_best_only:
             self._say(f"\nEpoch {epoch + 1}: saving model to {path}")
             return True

@@ -13,7 +13,8 @@ from keras_callbacks_plus.errors import CheckpointCorruptedError, ManifestError
 from keras_callbacks_plus.storage import atomic
 from keras_callbacks_plus.storage.atomic import BLOCK, BlockDigest, Payload, Staged
 from keras_callbacks_plus.storage.explained import explained
-from keras_callbacks_plus.storage.filesystem import FileSystem, LocalFileSystem
+from keras_callbacks_plus.storage.filesystem import FileSystem
+from keras_callbacks_plus.storage.locate import filesystem_for
 from keras_callbacks_plus.storage.manifest import CheckpointRecord, LedgerLine, Manifest, Pending
 
 __all__ = ["CheckpointStore", "Transaction"]
@@ -27,11 +28,12 @@ class CheckpointStore:
 
     Making one does not touch the disk. Every change is a transaction under a lock that the system
     releases if the process dies, and reads the manifest afresh, so that two processes (or two
-    callbacks) on one folder are safe.
+    callbacks) on one folder are safe. An object store has no such lock: one process may write
+    there, and a second one is refused when it is noticed.
 
     Args:
-        directory: String, the folder.
-        filesystem: Does the work. Defaults to the local disk.
+        directory: String, the folder: a path, or a URL such as `"s3://bucket/run"`.
+        filesystem: Does the work. Defaults to the one that the folder is on.
         clock: Returns seconds since 1970. Defaults to `time.time`.
     """
 
@@ -43,7 +45,7 @@ class CheckpointStore:
         clock: Callable[[], float] = clock_module.time,
     ) -> None:
         self.directory = str(os.fspath(directory))
-        self._filesystem: FileSystem = filesystem or LocalFileSystem()
+        self._filesystem: FileSystem = filesystem or filesystem_for(self.directory)
         self._clock = clock
 
     # ---------------------------------------------------------------- reading
@@ -70,7 +72,7 @@ class CheckpointStore:
         Args:
             record: One of `records()`.
         """
-        return os.path.join(self.directory, record.path)
+        return self._filesystem.join(self.directory, record.path)
 
     def verify(self, record: CheckpointRecord) -> None:
         """Reads a checkpoint's file, and compares it with what was committed.
@@ -84,9 +86,8 @@ class CheckpointStore:
         path = self.path_of(record)
         digest = BlockDigest()
         try:
-            with open(path, "rb") as file:
-                while chunk := file.read(BLOCK):
-                    digest.update(memoryview(chunk))
+            for chunk in self._filesystem.read(path, BLOCK):
+                digest.update(memoryview(chunk))
         except FileNotFoundError as error:
             raise CheckpointCorruptedError(f"{path} is gone.", path) from error
         checksum, blocks = digest.finish()
@@ -119,6 +120,7 @@ class CheckpointStore:
         self._make_folder()
         transaction = Transaction(self)
         with explained("write to", self.directory):
+            self._filesystem.watch(self._manifest_path(), afresh=False)
             try:
                 yield transaction
             except BaseException:
@@ -134,33 +136,34 @@ class CheckpointStore:
         """
         self._make_folder()
         with explained("write to", self.directory), self._locked():
+            self._filesystem.watch(self._manifest_path(), afresh=True)
             return self._recover()
 
     def remove_if_empty(self) -> None:
         """Removes manifest, lock and folder where no checkpoint and no foreign file is left."""
-        if not os.path.isdir(self.directory):
-            return
+        files = self._filesystem
         with explained("write to", self.directory):
+            if not files.exists(self.directory):
+                return
             with self._locked():
                 self._recover()
                 if self._read().records:
                     return
-                for name in (MANIFEST, LOCK):
-                    if os.path.exists(os.path.join(self.directory, name)):
-                        self._filesystem.remove(os.path.join(self.directory, name))
-            if not os.listdir(self.directory):
-                self._filesystem.remove_folder(self.directory)
+                for path in (self._manifest_path(), files.join(self.directory, LOCK)):
+                    if files.exists(path):
+                        files.remove(path)
+            if not files.names(self.directory):
+                files.remove_folder(self.directory)
 
     # ---------------------------------------------------------------- inside
 
     def _manifest_path(self) -> str:
-        return os.path.join(self.directory, MANIFEST)
+        return self._filesystem.join(self.directory, MANIFEST)
 
     def _read(self) -> Manifest:
         path = self._manifest_path()
         try:
-            with open(path, "rb") as file:
-                return Manifest.from_bytes(file.read(), path)
+            return Manifest.from_bytes(b"".join(self._filesystem.read(path, BLOCK)), path)
         except FileNotFoundError:
             return Manifest()
 
@@ -175,7 +178,7 @@ class CheckpointStore:
             self._filesystem.make_folder(self.directory)
 
     def _locked(self) -> contextlib.AbstractContextManager[None]:
-        return self._filesystem.lock(os.path.join(self.directory, LOCK))
+        return self._filesystem.lock(self._filesystem.join(self.directory, LOCK))
 
     def _line(self, path: str, action: str, reason: str) -> LedgerLine:
         return LedgerLine(self._clock(), path, action, reason)
@@ -190,8 +193,9 @@ class CheckpointStore:
             if all(r.path != name for r in manifest.records):
                 self._remove(name)
         manifest = replace(manifest, evicting=())
+        there = set(self._filesystem.names(self.directory))
         for record in manifest.records:
-            if not os.path.exists(self.path_of(record)):
+            if record.path not in there:
                 facts.append(
                     f"{self.path_of(record)} was removed by someone else; it is no longer listed."
                 )
@@ -211,7 +215,7 @@ class CheckpointStore:
             if "is damaged" not in str(error):
                 raise
             number = 0
-            while os.path.exists(f"{path}.damaged-{number}"):
+            while self._filesystem.exists(f"{path}.damaged-{number}"):
                 number += 1
             self._filesystem.rename(path, f"{path}.damaged-{number}")
             facts.append(
@@ -225,8 +229,8 @@ class CheckpointStore:
         if pending is None:
             return manifest
         manifest = replace(manifest, pending=None)
-        staged = os.path.join(self.directory, pending.staged)
-        if os.path.exists(staged):  # the rename did not happen
+        staged = self._filesystem.join(self.directory, pending.staged)
+        if self._filesystem.exists(staged):  # the rename did not happen
             self._filesystem.remove(staged)
             return manifest
         try:
@@ -239,15 +243,15 @@ class CheckpointStore:
 
     def _remove(self, name: str) -> None:
         try:
-            self._filesystem.remove(os.path.join(self.directory, name))
+            self._filesystem.remove(self._filesystem.join(self.directory, name))
         except FileNotFoundError:
             return  # which is what was wanted
 
     def _sweep(self) -> None:
-        for name in sorted(os.listdir(self.directory)):
+        for name in self._filesystem.names(self.directory):
             if not atomic.is_staging_name(name):
                 continue
-            path = os.path.join(self.directory, name)
+            path = self._filesystem.join(self.directory, name)
             try:
                 if not self._filesystem.is_locked(path):
                     self._filesystem.remove(path)
