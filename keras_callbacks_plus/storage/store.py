@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time as clock_module
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -204,7 +204,7 @@ class CheckpointStore:
                 ).with_lines(self._line(record.path, "lost", "the file was gone"))
         if manifest != before:
             self._write(manifest)
-        self._sweep()
+        self._sweep(there)
         return facts
 
     def _read_or_set_aside(self, facts: list[str]) -> Manifest:
@@ -247,8 +247,8 @@ class CheckpointStore:
         except FileNotFoundError:
             return  # which is what was wanted
 
-    def _sweep(self) -> None:
-        for name in self._filesystem.names(self.directory):
+    def _sweep(self, names: Iterable[str]) -> None:
+        for name in names:
             if not atomic.is_staging_name(name):
                 continue
             path = self._filesystem.join(self.directory, name)
