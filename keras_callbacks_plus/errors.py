@@ -14,6 +14,7 @@ __all__ = [
     "InvalidArgumentError",
     "MissingMetricError",
     "UnsupportedKerasError",
+    "MissingExtraError",
     "UnsupportedLearningRateError",
     "FitScopeError",
     "StorageError",
@@ -73,6 +74,19 @@ class MissingMetricError(CallbacksPlusError, ValueError):
 
 class UnsupportedKerasError(CallbacksPlusError, ImportError):
     """The installed Keras, or the model, is not Keras 3.10 or later."""
+
+
+class MissingExtraError(CallbacksPlusError, ImportError):
+    """An optional dependency that is needed here is not installed.
+
+    Args:
+        message: What needs it, and the line to type; whole sentences.
+        extra: Name of the extra, as in `pip install "keras-callbacks-plus[extra]"`.
+    """
+
+    def __init__(self, message: str, extra: str) -> None:
+        self.extra = extra
+        super().__init__(message)
 
 
 class UnsupportedLearningRateError(CallbacksPlusError, TypeError):

@@ -24,6 +24,7 @@ from keras_callbacks_plus.errors import (
     RunMismatchError,
 )
 from keras_callbacks_plus.policies import Progress, Trigger
+from keras_callbacks_plus.storage import is_url, split_path
 
 __all__ = ["BackupAndRestore"]
 
@@ -325,7 +326,17 @@ class _Run:
 
 def _folder(backup_dir: object) -> str:
     if isinstance(backup_dir, str | os.PathLike) and os.fspath(backup_dir):
-        return str(os.fspath(backup_dir))
+        path = str(os.fspath(backup_dir))
+        if not is_url(path):
+            split_path("backup_dir", backup_dir)  # a URL that a path object has taken a slash from
+            return path
+        raise InvalidArgumentError(
+            "backup_dir",
+            backup_dir,
+            "a folder that this machine mounts",
+            "Snapshots are read and locked as local files. Name such a folder, and copy it to the "
+            'object store from there; `ModelCheckpoint` does write to "s3://..." by itself.',
+        )
     raise InvalidArgumentError(
         "backup_dir", backup_dir, "the path of a folder", 'Pass a string such as "runs/a/backup".'
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_callbacks_plus.errors import InvalidArgumentError
+from keras_callbacks_plus.storage import filesystem_for, split_path
 
 __all__ = ["CheckpointName", "check_keep", "versions"]
 
@@ -37,13 +38,14 @@ class CheckpointName:
 
         Raises:
             InvalidArgumentError: If it is not acceptable; the message has the line to type.
+            MissingExtraError: If it is a URL, and what writes there is not installed.
         """
         if not isinstance(filepath, str | os.PathLike) or not os.fspath(filepath):
             raise InvalidArgumentError(
                 "filepath", filepath, "a path", 'Pass a string such as "runs/a/{epoch:02d}.keras".'
             )
         path = str(os.fspath(filepath))
-        directory, template = os.path.split(path)
+        directory, template = split_path("filepath", filepath)
         _check_ending(path, template, weights_only)
         _check_placeholders(path, template)
         if "{" in directory:
@@ -53,12 +55,21 @@ class CheckpointName:
                 "a path whose folder has no placeholder (one manifest keeps the whole folder)",
                 f"Put the placeholders into the file's name: {template!r} in a fixed folder.",
             )
+        filesystem_for(directory)
         return cls(directory or ".", template)
 
     @property
     def is_fixed(self) -> bool:
         """Whether every save has the same name, so that a new one replaces the old one."""
         return not any(field for _, field, _, _ in string.Formatter().parse(self.template))
+
+    def path_of(self, name: str) -> str:
+        """The path or URL of one file.
+
+        Args:
+            name: What `format` returned.
+        """
+        return filesystem_for(self.directory).join(self.directory, name)
 
     def has(self, placeholder: str) -> bool:
         """Whether a placeholder is in the name."""
@@ -99,7 +110,7 @@ class CheckpointName:
                         f"There is no {field!r}; there are: {', '.join(sorted(values))}.",
                     )
                 values[field] = math.nan
-        return self.template.format(**values).replace(os.sep, "_")
+        return self.template.format(**values).replace(os.sep, "_").replace("/", "_")
 
 
 def versions(name: str) -> Iterator[str]:
@@ -135,14 +146,14 @@ def _check_ending(path: str, template: str, weights_only: bool) -> None:
             "filepath",
             path,
             "a path that ends in `.weights.h5` with `save_weights_only=True`",
-            f'Write "{os.path.join(os.path.dirname(path), stem + wanted)}".',
+            f'Write "{path.removesuffix(template) + stem + wanted}".',
         )
     if not weights_only and not template.endswith((".keras", ".h5")):
         raise InvalidArgumentError(
             "filepath",
             path,
             "a path; it must end in `.keras` (or `.h5`) for a whole model",
-            f'Write "{os.path.join(os.path.dirname(path), stem + wanted)}", or pass '
+            f'Write "{path.removesuffix(template) + stem + wanted}", or pass '
             "`save_weights_only=True` with a name that ends in `.weights.h5`.",
         )
 

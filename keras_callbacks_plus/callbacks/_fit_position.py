@@ -42,9 +42,10 @@ class FitPosition:
 
 def check_folder(log_dir: object) -> str:
     """Returns `log_dir` as a string."""
-    valid = isinstance(log_dir, str | os.PathLike) and bool(os.fspath(log_dir))
-    if valid and (os.path.isdir(log_dir) or not os.path.exists(log_dir)):
-        return str(os.fspath(log_dir))
+    if isinstance(log_dir, str | os.PathLike) and os.fspath(log_dir):
+        path = str(os.fspath(log_dir))
+        if os.path.isdir(path) or not os.path.exists(path):
+            return path
     raise InvalidArgumentError(
         "log_dir",
         log_dir,

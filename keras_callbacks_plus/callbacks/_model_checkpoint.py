@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 import weakref
 from typing import Any, Literal
@@ -55,7 +54,8 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
     Args:
         filepath: String or path, ending in `.keras` (or `.h5`), or in `.weights.h5` with
             `save_weights_only=True`. The file's name may hold `{epoch}`, `{batch}` and the names
-            of metrics.
+            of metrics. A URL such as `"s3://bucket/run/{epoch:02d}.keras"` names an object store
+            (extra `remote`), where one training at a time may write to a folder.
         monitor: String, name of the metric. Defaults to `"val_loss"`.
         verbose: Integer, 0 or 1; 1 prints a line for each decision. Defaults to `0`.
         save_best_only: Boolean, whether only a model that is among the best is saved.
@@ -91,6 +91,7 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
 
     Raises:
         InvalidArgumentError: If an argument is not acceptable.
+        MissingExtraError: If `filepath` is a URL, and what writes there is not installed.
         StorageError: If a file cannot be written; every older one is intact.
 
     Example:
@@ -260,10 +261,8 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
     def _take_best(self, monitor: Monitor) -> None:
         assert self._series is not None
         best = self._series.best(monitor)
-        if monitor.is_better(best, self.initial_value_threshold):
-            self.best = best
-        else:
-            self.best = self.initial_value_threshold
+        better = monitor.is_better(best, self.initial_value_threshold)
+        self.best = best if better else self.initial_value_threshold
 
     def _batch_ended(self, batch: int, logs: Any = None) -> None:
         self._see_failures()
@@ -357,7 +356,7 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
                 return None
         step = step_of(self._model)
         placed = self._series.place(self._policy(), name, epoch, batch, step, metrics)
-        path = os.path.join(self._name.directory, placed or name)
+        path = self._name.path_of(placed or name)
         if placed is None:
             what = f"{self.monitor} did not improve from {before}"
         elif monitor is None:

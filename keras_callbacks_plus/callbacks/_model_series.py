@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -42,6 +41,7 @@ class ModelSeries:
         on_error: Literal["raise", "warn"],
     ) -> None:
         self.saved_step: int | None = None
+        self._name = name
         self._weights_only = weights_only
         self._on_error = on_error
         self._failed = False
@@ -84,7 +84,7 @@ class ModelSeries:
         if place_ is not None and taken(name) and name not in self._told:
             self._told.add(name)
             warnings.warn(
-                f"{os.path.join(self._series.store.directory, name)} is there and is not one of "
+                f"{self._name.path_of(name)} is there and is not one of "
                 f"these checkpoints: it is left as it is, and {place_} is written instead.",
                 CheckpointWarning,
                 stacklevel=5,

@@ -7,7 +7,11 @@ from keras_callbacks_plus.storage.container import ContainerPayload as Container
 from keras_callbacks_plus.storage.container import read_container as read_container
 from keras_callbacks_plus.storage.filesystem import FileSystem as FileSystem
 from keras_callbacks_plus.storage.filesystem import LocalFileSystem as LocalFileSystem
+from keras_callbacks_plus.storage.locate import filesystem_for as filesystem_for
+from keras_callbacks_plus.storage.locate import is_url as is_url
+from keras_callbacks_plus.storage.locate import split_path as split_path
 from keras_callbacks_plus.storage.manifest import CheckpointRecord as CheckpointRecord
+from keras_callbacks_plus.storage.remote import RemoteFileSystem as RemoteFileSystem
 from keras_callbacks_plus.storage.store import CheckpointStore as CheckpointStore
 
 __all__ = [
@@ -18,6 +22,10 @@ __all__ = [
     "FileSystem",
     "LocalFileSystem",
     "Payload",
+    "RemoteFileSystem",
     "Sink",
+    "filesystem_for",
+    "is_url",
     "read_container",
+    "split_path",
 ]

@@ -142,9 +142,9 @@ def stage(
     Raises:
         OSError: If anything fails; the hidden file is removed.
     """
-    path = os.path.join(folder, f".{name}.{os.getpid()}-{next(_COUNTER)}.kcp-tmp")
+    path = filesystem.join(folder, f".{name}.{os.getpid()}-{next(_COUNTER)}.kcp-tmp")
     with alone or contextlib.nullcontext():
-        descriptor = filesystem.create(path)
+        descriptor = filesystem.create(path, filesystem.join(folder, name))
     try:
         sink = _HashingSink(filesystem, descriptor)
         payload.write_to(sink)

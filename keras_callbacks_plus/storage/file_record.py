@@ -16,11 +16,11 @@ from typing import Any
 
 from keras_callbacks_plus.errors import InvalidArgumentError
 
-__all__ = ["encode_record", "read_record"]
+__all__ = ["MAX_RECORD", "encode_record", "parse_record", "read_record"]
 
 _MAGIC = b"\nKCPREC1"
 _TAIL = struct.Struct("<II8s")
-_LIMIT = (1 << 16) - 1  # what a zip's comment may hold
+MAX_RECORD = (1 << 16) - 1  # bytes; what a zip's comment may hold
 
 
 def encode_record(record: Mapping[str, Any]) -> bytes:
@@ -34,7 +34,7 @@ def encode_record(record: Mapping[str, Any]) -> bytes:
     """
     text = json.dumps(record).encode()
     data = text + _TAIL.pack(zlib.crc32(text), len(text), _MAGIC)
-    if len(data) > _LIMIT:
+    if len(data) > MAX_RECORD:
         raise InvalidArgumentError(
             "record",
             f"{len(data)} bytes of JSON",
@@ -58,14 +58,18 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
-        if size < _TAIL.size:
-            return None
-        file.seek(size - _TAIL.size)
-        checksum, length, magic = _TAIL.unpack(file.read(_TAIL.size))
-        if magic != _MAGIC or length > size - _TAIL.size:
-            return None
-        file.seek(size - _TAIL.size - length)
-        text = file.read(length)
+        file.seek(max(0, size - MAX_RECORD))
+        return parse_record(file.read())
+
+
+def parse_record(tail: bytes) -> dict[str, Any] | None:
+    """The record at the end of a file's last `MAX_RECORD` bytes, or `None`."""
+    if len(tail) < _TAIL.size:
+        return None
+    checksum, length, magic = _TAIL.unpack(tail[-_TAIL.size :])
+    if magic != _MAGIC or length > len(tail) - _TAIL.size:
+        return None
+    text = tail[len(tail) - _TAIL.size - length : -_TAIL.size]
     if zlib.crc32(text) != checksum:
         return None
     record = json.loads(text)

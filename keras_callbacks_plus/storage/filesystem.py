@@ -1,4 +1,4 @@
-"""The one place that opens for writing, renames, fsyncs, deletes and locks."""
+"""What a file system has to do for the store; and the disk, the one place that changes it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,26 @@ _CHUNK = 4 << 20  # large enough for the disk, small enough to let other threads
 class FileSystem(Protocol):
     """The primitives that the rest of this room is built from; a test replaces them one by one."""
 
+    def join(self, folder: str, name: str) -> str:
+        """The path of a file in a folder."""
+
+    def names(self, folder: str) -> list[str]:
+        """The names of the files in a folder; none where there is no such folder."""
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file or folder."""
+
+    def read(self, path: str, size: int) -> Iterator[bytes]:
+        """Yields the bytes of a file, at most `size` at a time."""
+
     def make_folder(self, path: str) -> None:
         """Creates a folder and its parents; an existing one is fine."""
 
-    def create(self, path: str) -> int:
-        """Creates a file that must not exist, opens it for writing and locks it."""
+    def create(self, path: str, final_path: str) -> int:
+        """Creates a file that must not exist, opens it for writing and locks it.
+
+        It gets the name `final_path` by `rename`, or goes by `remove`.
+        """
 
     def write(self, descriptor: int, data: memoryview) -> int:
         """Writes some of `data`, and returns how many bytes."""
@@ -51,15 +66,43 @@ class FileSystem(Protocol):
     def lock(self, path: str) -> contextlib.AbstractContextManager[None]:
         """Holds an exclusive lock, which the system releases if the process dies."""
 
+    def watch(self, path: str, *, afresh: bool) -> None:
+        """From now on, `rename` does not replace what another process has written to this file.
+
+        Only where `lock` does not keep other processes out. With `afresh`, what the file holds now
+        is accepted, whoever wrote it.
+        """
+
 
 class LocalFileSystem:
     """The disk of this machine."""
+
+    def join(self, folder: str, name: str) -> str:
+        """See `FileSystem`."""
+        return os.path.join(folder, name)
+
+    def names(self, folder: str) -> list[str]:
+        """See `FileSystem`."""
+        try:
+            return sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return []
+
+    def exists(self, path: str) -> bool:
+        """See `FileSystem`."""
+        return os.path.exists(path)
+
+    def read(self, path: str, size: int) -> Iterator[bytes]:
+        """See `FileSystem`."""
+        with open(path, "rb") as file:
+            while data := file.read(size):
+                yield data
 
     def make_folder(self, path: str) -> None:
         """See `FileSystem`."""
         os.makedirs(path, exist_ok=True)
 
-    def create(self, path: str) -> int:
+    def create(self, path: str, final_path: str | None = None) -> int:  # noqa: ARG002 - not needed here
         """See `FileSystem`."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         _lock(descriptor, block=False)
@@ -119,6 +162,9 @@ class LocalFileSystem:
             yield
         finally:
             os.close(descriptor)
+
+    def watch(self, path: str, *, afresh: bool) -> None:
+        """See `FileSystem`. Nothing to do: `lock` keeps every other process out."""
 
 
 def _lock(descriptor: int, *, block: bool) -> bool:

@@ -95,6 +95,12 @@ class Manifest:
     ledger: tuple[LedgerLine, ...] = field(default=())
     next_sequence: int = 0
 
+    def with_record(self, record: CheckpointRecord) -> Manifest:
+        """The same with one more checkpoint, in the place of any of the same name."""
+        others = tuple(r for r in self.records if r.path != record.path)
+        number = max(self.next_sequence, record.sequence + 1)
+        return replace(self, records=(*others, record), next_sequence=number)
+
     def with_lines(self, *lines: LedgerLine) -> Manifest:
         """The same with more lines in the ledger, and the oldest gone where it is full."""
         return replace(self, ledger=(*self.ledger, *lines)[-LEDGER_LENGTH:])

@@ -10,58 +10,60 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from keras_callbacks_plus.storage.atomic import BLOCK, BlockDigest
-from keras_callbacks_plus.storage.file_record import read_record
+from keras_callbacks_plus.storage.file_record import MAX_RECORD, parse_record
+from keras_callbacks_plus.storage.filesystem import FileSystem
 from keras_callbacks_plus.storage.manifest import CheckpointRecord, record_from_json
 
 __all__ = ["digest_of_file", "rebuilt_records"]
 
+_ENDINGS = (".keras", ".h5")
 _FOUND = "found in the folder when the manifest was lost"
 
 
-def digest_of_file(path: str) -> tuple[int, str, tuple[str, ...]]:
+def digest_of_file(filesystem: FileSystem, path: str) -> tuple[int, str, tuple[str, ...]]:
     """Reads a whole file.
 
     Args:
+        filesystem: Where it is.
         path: The file.
 
     Returns:
         Its size in bytes, its checksum, and those of its blocks.
     """
-    digest = BlockDigest()
-    with open(path, "rb") as file:
-        while chunk := file.read(BLOCK):
-            digest.update(memoryview(chunk))
-    return (digest.size, *digest.finish())
+    return _read(filesystem, path)[0]
 
 
 def rebuilt_records(
-    directory: str, names: Iterable[str], tell: Callable[[str], None]
+    filesystem: FileSystem, directory: str, tell: Callable[[str], None]
 ) -> tuple[CheckpointRecord, ...]:
     """The records of all files in a folder that carry one, oldest first.
 
     Args:
+        filesystem: Where it is.
         directory: The folder.
-        names: The names of its files.
         tell: Takes a sentence for each file that carries a record and is left out.
 
     Returns:
         The records, numbered anew.
     """
     found = []
-    for name in names:
-        path = os.path.join(directory, name)
-        if not os.path.isfile(path):
+    for name in filesystem.names(directory):
+        if name.startswith(".") or not name.endswith(_ENDINGS):
             continue
-        carried = read_record(path)
+        path = filesystem.join(directory, name)
+        try:
+            (size, checksum, blocks), tail = _read(filesystem, path)
+        except IsADirectoryError:
+            continue
+        carried = parse_record(tail)
         if carried is None:
             continue
-        if name.endswith(".keras") and not _is_whole_archive(path):
+        if name.endswith(".keras") and os.path.isfile(path) and not _is_whole_archive(path):
             tell(f"{path} is damaged, and is not listed.")
             continue
-        size, checksum, blocks = digest_of_file(path)
         content = {**carried, "path": name, "size": size, "checksum": checksum, "blocks": blocks}
         try:
             found.append(record_from_json({**content, "sequence": 0, "kept_because": _FOUND}))
@@ -69,6 +71,15 @@ def rebuilt_records(
             tell(f"{path} carries a record that makes no sense ({error!r}), and is not listed.")
     found.sort(key=lambda record: (record.time, record.path))
     return tuple(record.with_sequence(number) for number, record in enumerate(found))
+
+
+def _read(filesystem: FileSystem, path: str) -> tuple[tuple[int, str, tuple[str, ...]], bytes]:
+    digest = BlockDigest()
+    tail = b""
+    for chunk in filesystem.read(path, BLOCK):
+        digest.update(memoryview(chunk))
+        tail = (tail + chunk)[-MAX_RECORD:]
+    return (digest.size, *digest.finish()), tail
 
 
 def _is_whole_archive(path: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time as clock_module
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,8 @@ from keras_callbacks_plus.errors import CheckpointCorruptedError, ManifestError
 from keras_callbacks_plus.storage import atomic
 from keras_callbacks_plus.storage.atomic import BLOCK, Payload, Staged
 from keras_callbacks_plus.storage.explained import explained
-from keras_callbacks_plus.storage.filesystem import FileSystem, LocalFileSystem
+from keras_callbacks_plus.storage.filesystem import FileSystem
+from keras_callbacks_plus.storage.locate import filesystem_for
 from keras_callbacks_plus.storage.manifest import CheckpointRecord, LedgerLine, Manifest, Pending
 from keras_callbacks_plus.storage.rebuild import digest_of_file, rebuilt_records
 
@@ -28,11 +29,12 @@ class CheckpointStore:
 
     Making one does not touch the disk. Every change is a transaction under a lock that the system
     releases if the process dies, and reads the manifest afresh, so that two processes (or two
-    callbacks) on one folder are safe.
+    callbacks) on one folder are safe. An object store has no such lock: one process may write
+    there, and a second one is refused when it is noticed.
 
     Args:
-        directory: String, the folder.
-        filesystem: Does the work. Defaults to the local disk.
+        directory: String, the folder: a path, or a URL such as `"s3://bucket/run"`.
+        filesystem: Does the work. Defaults to the one that the folder is on.
         clock: Returns seconds since 1970. Defaults to `time.time`.
     """
 
@@ -44,7 +46,7 @@ class CheckpointStore:
         clock: Callable[[], float] = clock_module.time,
     ) -> None:
         self.directory = str(os.fspath(directory))
-        self._filesystem: FileSystem = filesystem or LocalFileSystem()
+        self._filesystem: FileSystem = filesystem or filesystem_for(self.directory)
         self._clock = clock
 
     # ---------------------------------------------------------------- reading
@@ -71,11 +73,11 @@ class CheckpointStore:
         Args:
             record: One of `records()`.
         """
-        return os.path.join(self.directory, record.path)
+        return self._filesystem.join(self.directory, record.path)
 
     def has_file(self, name: str) -> bool:
         """Whether the folder has a file of this name, whoever made it."""
-        return os.path.lexists(os.path.join(self.directory, name))
+        return self._filesystem.exists(self._filesystem.join(self.directory, name))
 
     def verify(self, record: CheckpointRecord) -> None:
         """Reads a checkpoint's file, and compares it with what was committed.
@@ -88,7 +90,7 @@ class CheckpointStore:
         """
         path = self.path_of(record)
         try:
-            size, checksum, blocks = digest_of_file(path)
+            size, checksum, blocks = digest_of_file(self._filesystem, path)
         except FileNotFoundError as error:
             raise CheckpointCorruptedError(f"{path} is gone.", path) from error
         except IsADirectoryError as error:
@@ -122,6 +124,7 @@ class CheckpointStore:
         self._make_folder()
         transaction = Transaction(self)
         with explained("write to", self.directory):
+            self._filesystem.watch(self._manifest_path(), afresh=False)
             try:
                 yield transaction
             except BaseException:
@@ -137,33 +140,34 @@ class CheckpointStore:
         """
         self._make_folder()
         with explained("write to", self.directory), self._locked():
+            self._filesystem.watch(self._manifest_path(), afresh=True)
             return self._recover()
 
     def remove_if_empty(self) -> None:
         """Removes manifest, lock and folder where no checkpoint and no foreign file is left."""
-        if not os.path.isdir(self.directory):
-            return
+        files = self._filesystem
         with explained("write to", self.directory):
+            if not files.exists(self.directory):
+                return
             with self._locked():
                 self._recover()
                 if self._read().records:
                     return
-                for name in (MANIFEST, LOCK):
-                    if os.path.exists(os.path.join(self.directory, name)):
-                        self._filesystem.remove(os.path.join(self.directory, name))
-            if not os.listdir(self.directory):
-                self._filesystem.remove_folder(self.directory)
+                for path in (self._manifest_path(), files.join(self.directory, LOCK)):
+                    if files.exists(path):
+                        files.remove(path)
+            if not files.names(self.directory):
+                files.remove_folder(self.directory)
 
     # ---------------------------------------------------------------- inside
 
     def _manifest_path(self) -> str:
-        return os.path.join(self.directory, MANIFEST)
+        return self._filesystem.join(self.directory, MANIFEST)
 
     def _read(self) -> Manifest:
         path = self._manifest_path()
         try:
-            with open(path, "rb") as file:
-                return Manifest.from_bytes(file.read(), path)
+            return Manifest.from_bytes(b"".join(self._filesystem.read(path, BLOCK)), path)
         except FileNotFoundError:
             return Manifest()
 
@@ -178,7 +182,7 @@ class CheckpointStore:
             self._filesystem.make_folder(self.directory)
 
     def _locked(self) -> contextlib.AbstractContextManager[None]:
-        return self._filesystem.lock(os.path.join(self.directory, LOCK))
+        return self._filesystem.lock(self._filesystem.join(self.directory, LOCK))
 
     def _line(self, path: str, action: str, reason: str) -> LedgerLine:
         return LedgerLine(self._clock(), path, action, reason)
@@ -187,14 +191,15 @@ class CheckpointStore:
         """Under the lock: finishes or takes back what was under way, and sweeps."""
         facts: list[str] = []
         manifest = self._read_or_set_aside(facts)
-        before = manifest if os.path.exists(self._manifest_path()) else Manifest()
+        before = manifest if self._filesystem.exists(self._manifest_path()) else Manifest()
         manifest = self._settle_pending(manifest)
         for name in manifest.evicting:
             if all(r.path != name for r in manifest.records):
                 self._remove(name)
         manifest = replace(manifest, evicting=())
+        there = set(self._filesystem.names(self.directory))
         for record in manifest.records:
-            if not os.path.exists(self.path_of(record)):
+            if record.path not in there:
                 facts.append(
                     f"{self.path_of(record)} was removed by someone else; it is no longer listed."
                 )
@@ -203,27 +208,26 @@ class CheckpointStore:
                 ).with_lines(self._line(record.path, "lost", "the file was gone"))
         if manifest != before:
             self._write(manifest)
-        self._sweep()
+        self._sweep(there)
         return facts
 
     def _read_or_set_aside(self, facts: list[str]) -> Manifest:
         path = self._manifest_path()
-        if os.path.exists(path):
+        if self._filesystem.exists(path):
             try:
                 return self._read()
             except ManifestError as error:
                 if "is damaged" not in str(error):
                     raise
                 number = 0
-                while os.path.exists(f"{path}.damaged-{number}"):
+                while self._filesystem.exists(f"{path}.damaged-{number}"):
                     number += 1
                 self._filesystem.rename(path, f"{path}.damaged-{number}")
                 facts.append(f"{error} It was set aside as {path}.damaged-{number}.")
         return self._rebuilt(facts)
 
     def _rebuilt(self, facts: list[str]) -> Manifest:
-        names = sorted(n for n in os.listdir(self.directory) if not n.startswith("."))
-        records = rebuilt_records(self.directory, names, facts.append)
+        records = rebuilt_records(self._filesystem, self.directory, facts.append)
         if records:
             facts.append(
                 f"{self.directory} had no manifest; its {len(records)} checkpoints were listed "
@@ -237,29 +241,29 @@ class CheckpointStore:
         if pending is None:
             return manifest
         manifest = replace(manifest, pending=None)
-        staged = os.path.join(self.directory, pending.staged)
-        if os.path.exists(staged):  # the rename did not happen
+        staged = self._filesystem.join(self.directory, pending.staged)
+        if self._filesystem.exists(staged):  # the rename did not happen
             self._filesystem.remove(staged)
             return manifest
         try:
             self.verify(pending.record)
         except CheckpointCorruptedError:  # somebody removed the staged file: nothing has changed
             return manifest
-        return _with_record(manifest, pending.record).with_lines(
+        return manifest.with_record(pending.record).with_lines(
             self._line(pending.record.path, "kept", "found complete after a crash")
         )
 
     def _remove(self, name: str) -> None:
         try:
-            self._filesystem.remove(os.path.join(self.directory, name))
+            self._filesystem.remove(self._filesystem.join(self.directory, name))
         except FileNotFoundError:
             return  # which is what was wanted
 
-    def _sweep(self) -> None:
-        for name in sorted(os.listdir(self.directory)):
+    def _sweep(self, names: Iterable[str]) -> None:
+        for name in names:
             if not atomic.is_staging_name(name):
                 continue
-            path = os.path.join(self.directory, name)
+            path = self._filesystem.join(self.directory, name)
             try:
                 if not self._filesystem.is_locked(path):
                     self._filesystem.remove(path)
@@ -369,7 +373,7 @@ class Transaction:
         store._write(replace(manifest, pending=pending))
         self._staged = None  # from here on, published or discarded by `publish`
         atomic.publish(store._filesystem, staged, store.path_of(record))
-        return replace(_with_record(manifest, record), next_sequence=record.sequence + 1)
+        return replace(manifest.with_record(record), next_sequence=record.sequence + 1)
 
     def _apply(self, manifest: Manifest) -> tuple[Manifest, list[str]]:
         answers = self._decide(manifest.records)
@@ -385,15 +389,6 @@ class Transaction:
             kept.append(replace(record, kept_because=reason))
         manifest = replace(manifest, records=tuple(kept), evicting=tuple(gone))
         return manifest.with_lines(*lines), gone
-
-
-def _with_record(manifest: Manifest, record: CheckpointRecord) -> Manifest:
-    others = tuple(r for r in manifest.records if r.path != record.path)
-    return replace(
-        manifest,
-        records=(*others, record),
-        next_sequence=max(manifest.next_sequence, record.sequence + 1),
-    )
 
 
 class _Bytes:

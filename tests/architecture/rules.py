@@ -63,7 +63,7 @@ IMPURE_MODULES = _words(
 PICKLES = _words("cloudpickle dill joblib marshal pickle shelve")
 PRINTING_ROOMS = frozenset({"cli", "_terminal", "demo"})
 
-FILE_ROOM = "storage/filesystem.py"
+FILE_ROOMS = frozenset({"storage/filesystem.py", "storage/remote.py"})  # the disk, object stores
 OS_CALLS = _words(
     "fdatasync fsync link remove removedirs rename renames replace rmdir symlink"
     " truncate ftruncate unlink write writev pwrite"
@@ -271,8 +271,8 @@ def _on_self(node: ast.Attribute) -> bool:
 
 
 def files_change_in_one_place(source: Source) -> Iterator[Violation]:
-    """Only `storage/filesystem.py` opens for writing, renames, fsyncs and deletes."""
-    if source.path == FILE_ROOM:
+    """Only the file systems of `storage/` open for writing, rename, fsync and delete."""
+    if source.path in FILE_ROOMS:
         return
     for node in source.nodes:
         what = _changes_files(node)

@@ -59,3 +59,35 @@ def run_in_child(function):
         os._exit(1)
     _, status = os.waitpid(pid, 0)
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else -os.WEXITSTATUS(status)
+
+
+class CutOff:
+    """From the n-th operation on nothing works any more: what a killed process leaves behind.
+
+    Args:
+        inner: The real file system.
+        at: Number of the operation that is the last one tried.
+        done: Whether that one is still done.
+    """
+
+    CHANGING = ("create", "write", "rename", "remove")
+
+    def __init__(self, inner, *, at=None, done=False):
+        self.inner, self.at, self.done = inner, at, done
+        self.operations = []
+
+    def __getattr__(self, name):
+        method = getattr(self.inner, name)
+        if name not in self.CHANGING:
+            return method
+
+        def counted(*args):
+            number = len(self.operations)
+            self.operations.append((name, args[-1]))
+            if self.at is not None and number >= self.at:
+                if number == self.at and self.done:
+                    method(*args)
+                raise ConnectionError("cut off")
+            return method(*args)
+
+        return counted
