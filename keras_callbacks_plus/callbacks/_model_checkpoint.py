@@ -57,7 +57,7 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
             of metrics. A URL such as `"s3://bucket/run/{epoch:02d}.keras"` names an object store
             (extra `remote`), where one training at a time may write to a folder.
         monitor: String, name of the metric. Defaults to `"val_loss"`.
-        verbose: Integer, 0 or 1; 1 prints a line for each decision. Defaults to `0`.
+        verbose: 0 or 1; 1 prints a line for each decision. Defaults to `0`.
         save_best_only: Boolean, whether only a model that is among the best is saved.
             Defaults to `False`.
         save_weights_only: Boolean, whether only the weights are saved. Defaults to `False`.
@@ -67,8 +67,7 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         initial_value_threshold: Float or `None`, with `save_best_only`: only models better than
             this are saved. Defaults to `None`.
         max_to_keep: Integer or `None`. The number of files to keep: the best ones with
-            `save_best_only=True`, else the latest ones. `None` behaves as Keras.
-            Defaults to `None`.
+            `save_best_only=True`, else the latest. `None`, the default, behaves as Keras.
         keep: A retention policy instead of a number, such as
             `policies.BestN(3) | policies.LatestN(1)`. Defaults to `None`.
         min_delta: Float, smallest difference that makes a model better than the best.
