@@ -290,7 +290,10 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
             time=time.time(),
             sequence=self._series.next_sequence(),
         )
-        self._series.save(candidate, payload, self._policy())
+        monitor = self._decision
+        if monitor is None and self.monitor in metrics:
+            monitor = log_values.monitor_of(self._model, self.monitor, self.mode, required=False)
+        self._series.save(candidate, payload, self._policy(), monitor)
         value = metrics.get(self.monitor)
         if self._decision is not None and self._decision.is_better(value, self.best):
             self.best = value

@@ -71,18 +71,25 @@ class Series:
                 best = value
         return best
 
-    def save(self, candidate: Candidate, payload: Any, policy: RetentionPolicy) -> None:
+    def save(
+        self,
+        candidate: Candidate,
+        payload: Any,
+        policy: RetentionPolicy,
+        monitor: Monitor | None = None,
+    ) -> None:
         """Commits a checkpoint, then evicts what the policy no longer keeps.
 
         Args:
             candidate: What it is.
             payload: The bytes.
             policy: Decides over all members, the new one included.
+            monitor: What the callback ranks by, for the manifest; `None` where it is not known.
         """
 
         def job() -> None:
             try:
-                self._commit(candidate, payload, policy)
+                self._commit(candidate, payload, policy, monitor)
             finally:
                 payload.release()
                 self._pending.remove(candidate)
@@ -93,7 +100,13 @@ class Series:
         else:
             self._writer.submit(job)
 
-    def _commit(self, candidate: Candidate, payload: Any, policy: RetentionPolicy) -> None:
+    def _commit(
+        self,
+        candidate: Candidate,
+        payload: Any,
+        policy: RetentionPolicy,
+        monitor: Monitor | None,
+    ) -> None:
         def judge(records: tuple[CheckpointRecord, ...]) -> dict[str, tuple[bool, str]]:
             members = [r for r in records if r.series == self.name and r.sequence > self._since]
             answers = {d.path: (d.keep, d.reason) for d in decide(policy, members)}
@@ -111,6 +124,8 @@ class Series:
                 batch=candidate.batch,
                 step=candidate.step,
                 metrics=candidate.metrics,
+                monitor=monitor.name if monitor else None,
+                mode=monitor.mode if monitor else None,
             )
             transaction.decide(judge)
 

@@ -8,6 +8,8 @@ from keras_callbacks_plus.storage.container import read_container as read_contai
 from keras_callbacks_plus.storage.filesystem import FileSystem as FileSystem
 from keras_callbacks_plus.storage.filesystem import LocalFileSystem as LocalFileSystem
 from keras_callbacks_plus.storage.manifest import CheckpointRecord as CheckpointRecord
+from keras_callbacks_plus.storage.manifest import LedgerLine as LedgerLine
+from keras_callbacks_plus.storage.store import MANIFEST as MANIFEST
 from keras_callbacks_plus.storage.store import CheckpointStore as CheckpointStore
 
 __all__ = [
@@ -16,7 +18,9 @@ __all__ = [
     "CheckpointStore",
     "ContainerPayload",
     "FileSystem",
+    "LedgerLine",
     "LocalFileSystem",
+    "MANIFEST",
     "Payload",
     "Sink",
     "read_container",

@@ -11,10 +11,17 @@ from typing import Any
 
 from keras_callbacks_plus.errors import CheckpointCorruptedError, ManifestError
 from keras_callbacks_plus.storage import atomic
-from keras_callbacks_plus.storage.atomic import BLOCK, BlockDigest, Payload, Staged
+from keras_callbacks_plus.storage.atomic import Payload, Staged
 from keras_callbacks_plus.storage.explained import explained
 from keras_callbacks_plus.storage.filesystem import FileSystem, LocalFileSystem
-from keras_callbacks_plus.storage.manifest import CheckpointRecord, LedgerLine, Manifest, Pending
+from keras_callbacks_plus.storage.manifest import (
+    CheckpointRecord,
+    LedgerLine,
+    Manifest,
+    Pending,
+    check_bytes,
+)
+from keras_callbacks_plus.storage.verification import verify_bytes
 
 __all__ = ["CheckpointStore", "Transaction"]
 
@@ -47,6 +54,11 @@ class CheckpointStore:
         self._clock = clock
 
     # ---------------------------------------------------------------- reading
+
+    @property
+    def manifest_path(self) -> str:
+        """Where the manifest is, or would be."""
+        return os.path.join(self.directory, MANIFEST)
 
     def records(self, series: str | None = None) -> tuple[CheckpointRecord, ...]:
         """The committed checkpoints, oldest first.
@@ -82,27 +94,25 @@ class CheckpointStore:
             CheckpointCorruptedError: If it differs; the message names the file and the bytes.
         """
         path = self.path_of(record)
-        digest = BlockDigest()
         try:
             with open(path, "rb") as file:
-                while chunk := file.read(BLOCK):
-                    digest.update(memoryview(chunk))
+                verify_bytes(file, path, record)
         except FileNotFoundError as error:
             raise CheckpointCorruptedError(f"{path} is gone.", path) from error
-        checksum, blocks = digest.finish()
-        if checksum == record.checksum:
-            return
-        pairs = zip(blocks, record.blocks, strict=False)
-        wrong = next((i for i, (now, then) in enumerate(pairs) if now != then), None)
-        offset = min(digest.size, record.size) if wrong is None else wrong * BLOCK
-        end = min(offset + BLOCK, max(digest.size, record.size))
-        raise CheckpointCorruptedError(
-            f"{path} is damaged between bytes {offset} and {end}: it has {digest.size} bytes with "
-            f"{checksum}, and {record.size} bytes with {record.checksum} were committed. "
-            "Use another checkpoint, and look after the disk.",
-            path,
-            offset,
-        )
+
+    def verify_manifest(self) -> None:
+        """Reads the manifest, and checks every byte of it; none at all is fine.
+
+        Raises:
+            ManifestError: If it is damaged, or of a newer format.
+        """
+        with contextlib.suppress(FileNotFoundError), open(self.manifest_path, "rb") as file:
+            check_bytes(file.read(), self.manifest_path)
+
+    def pending(self) -> CheckpointRecord | None:
+        """The commit that is under way, or that a crash has cut off; `None` mostly."""
+        pending = self._read().pending
+        return None if pending is None else pending.record
 
     # ---------------------------------------------------------------- writing
 
@@ -153,11 +163,8 @@ class CheckpointStore:
 
     # ---------------------------------------------------------------- inside
 
-    def _manifest_path(self) -> str:
-        return os.path.join(self.directory, MANIFEST)
-
     def _read(self) -> Manifest:
-        path = self._manifest_path()
+        path = self.manifest_path
         try:
             with open(path, "rb") as file:
                 return Manifest.from_bytes(file.read(), path)
@@ -168,7 +175,7 @@ class CheckpointStore:
         staged = atomic.stage(
             self._filesystem, self.directory, MANIFEST, _Bytes(manifest.to_bytes())
         )
-        atomic.publish(self._filesystem, staged, self._manifest_path())
+        atomic.publish(self._filesystem, staged, self.manifest_path)
 
     def _make_folder(self) -> None:
         with explained("create", self.directory):
@@ -204,7 +211,7 @@ class CheckpointStore:
         return facts
 
     def _read_or_set_aside(self, facts: list[str]) -> Manifest:
-        path = self._manifest_path()
+        path = self.manifest_path
         try:
             return self._read()
         except ManifestError as error:
@@ -280,6 +287,8 @@ class Transaction:
         batch: int | None,
         step: int | None,
         metrics: Mapping[str, float],
+        monitor: str | None = None,
+        mode: str | None = None,
     ) -> None:
         """Writes a file, durably, under a hidden name; it gets its name at the end.
 
@@ -294,20 +303,16 @@ class Transaction:
             batch: The batch, counted from 0.
             step: The optimizer's step.
             metrics: Every scalar that was logged.
+            monitor: The metric that ranks it.
+            mode: Which value of that is better.
         """
         store = self._store
         self._staged = atomic.stage(
             store._filesystem, store.directory, name, payload, store._locked()
         )
-        self._draft = {
-            "path": name,
-            "series": series,
-            "kind": kind,
-            "epoch": epoch,
-            "batch": batch,
-            "step": step,
-            "metrics": dict(metrics),
-        }
+        place = {"epoch": epoch, "batch": batch, "step": step}
+        ranking = {"metrics": dict(metrics), "monitor": monitor, "mode": mode}
+        self._draft = {"path": name, "series": series, "kind": kind, **place, **ranking}
 
     def decide(
         self, decide: Callable[[tuple[CheckpointRecord, ...]], Mapping[str, tuple[bool, str]]]
