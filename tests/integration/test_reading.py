@@ -39,7 +39,7 @@ class Predictions(keras.callbacks.Callback):
         self.of_epoch = []
 
     def on_epoch_end(self, epoch, logs=None):
-        self.of_epoch.append(np.asarray(self.model(X)))
+        self.of_epoch.append(keras.ops.convert_to_numpy(self.model(X)))
 
 
 def train(values, *savers, name="val_loss"):
@@ -53,7 +53,7 @@ def train(values, *savers, name="val_loss"):
 
 
 def assert_says(model, expected):
-    np.testing.assert_allclose(np.asarray(model(X)), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(model(X)), expected, rtol=1e-5, atol=1e-6)
 
 
 VALUES = [0.9, 0.2, 0.5]
@@ -98,7 +98,7 @@ def test_a_damaged_file_loads_nothing(trained):
     best = saved.best()
     damage(folder / "02.keras", best.size // 2)
     model = new_model(seed=8)
-    before = np.asarray(model(X))
+    before = keras.ops.convert_to_numpy(model(X))
     with pytest.raises(CheckpointCorruptedError, match=r"02\.keras is damaged between bytes 0 and"):
         best.load_weights(model)
     assert_says(model, before)
