@@ -90,8 +90,10 @@ def _list(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if arguments.json:
         print(_as_json([_facts(checkpoint) for checkpoint in members]))
         return _OK
-    table = table_of(members, found.recorded_best())
+    table = table_of(members, found.recorded_best(), terminal.width)
     terminal.table(table.columns, table.rows, marked=table.marked)
+    if table.hidden:
+        terminal.print(f"Not shown, as the window is too narrow: {', '.join(table.hidden)}.")
     return _OK
 
 

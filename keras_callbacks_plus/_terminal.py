@@ -45,17 +45,22 @@ class Terminal:
         else:
             self._console.print(text, style=style or None, markup=False)
 
+    @property
+    def width(self) -> int | None:
+        """Columns that a table may take; `None` where lines may be of any length."""
+        return self._console.width if self._console is not None and self._interactive else None
+
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, marked: int | None = None
     ) -> None:
-        """Prints a table.
+        """Prints a table; with one line for each row where nobody is looking.
 
         Args:
             columns: The heads; one that begins with `>` is aligned right.
             rows: The cells.
             marked: Number of the row to stand out where there are colours. Defaults to `None`.
         """
-        if self._console is None:
+        if self._console is None or not self._interactive:
             print(format_table(columns, rows), flush=True)
             return
         from rich import box

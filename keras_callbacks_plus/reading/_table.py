@@ -5,12 +5,15 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from keras_callbacks_plus.reading._checkpoint import Checkpoint
 
 __all__ = ["Table", "in_bytes", "table_of"]
+
+_REASON = 28  # columns that a reason needs to be read when it is folded
+_GAP = 3  # columns between two, as the widest of the tables has them
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,20 @@ class Table:
         columns: The heads; one that begins with `>` is aligned right.
         rows: The cells.
         marked: Number of the row to stand out, or `None`.
+        hidden: Metrics that did not fit.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     marked: int | None = None
+    hidden: tuple[str, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Columns of text that it takes; the last one, of reasons, can be folded."""
+        lines = [[column.lstrip(">") for column in self.columns], *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
+        return sum(widths[:-1]) + min(widths[-1], _REASON) + _GAP * len(widths)
 
     def to_html(self, caption: str) -> str:
         """A table for a notebook.
@@ -41,14 +53,31 @@ class Table:
         return "\n".join([*lines, "</tbody></table>"])
 
 
-def table_of(checkpoints: Sequence[Checkpoint], best: Checkpoint | None = None) -> Table:
+def table_of(
+    checkpoints: Sequence[Checkpoint],
+    best: Checkpoint | None = None,
+    width: int | None = None,
+) -> Table:
     """What `kcp ls` shows.
 
     Args:
         checkpoints: The rows.
         best: The one to stand out.
+        width: Columns of text to fit into, by hiding metrics; at least one of them is shown.
+            Defaults to `None`, any width.
     """
     names = _metrics(checkpoints)
+    shown = len(names)
+    table = _table(checkpoints, names, best)
+    while width is not None and table.width > width and shown > 1:
+        shown -= 1
+        table = _table(checkpoints, names[:shown], best)
+    return replace(table, hidden=tuple(names[shown:]))
+
+
+def _table(
+    checkpoints: Sequence[Checkpoint], names: Sequence[str], best: Checkpoint | None
+) -> Table:
     batches = any(c.batch is not None for c in checkpoints)
     several = len({c.series for c in checkpoints}) > 1
     columns = ["file", *(["series"] if several else []), ">epoch", *([">batch"] if batches else [])]
@@ -78,10 +107,15 @@ def in_bytes(count: int) -> str:
 
 
 def _metrics(checkpoints: Sequence[Checkpoint]) -> list[str]:
-    """Their names: what is ranked by first, then validation, then the rest, by the alphabet."""
+    """Their names: what is ranked by, what was validated, the rest; last what never changes."""
     ranked = {c.monitor for c in checkpoints}
     names = {name for c in checkpoints for name in c.metrics}
-    return sorted(names, key=lambda n: (n not in ranked, not n.startswith("val_"), n))
+
+    def place(name: str) -> tuple[bool, bool, bool, str]:
+        same = len({c.metrics.get(name) for c in checkpoints}) == 1
+        return name not in ranked, same, not name.startswith("val_"), name
+
+    return sorted(names, key=place)
 
 
 def _from_one(number: int | None) -> str:

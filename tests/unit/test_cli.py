@@ -30,7 +30,9 @@ def folder(tmp_path):
 @pytest.fixture(params=[True, False], ids=["rich", "plain"])
 def terminal(request, monkeypatch):
     """Both kinds of output: with rich, and as if it were not installed."""
-    monkeypatch.setattr(cli, "Terminal", lambda: Terminal(rich=request.param))
+    monkeypatch.setattr(
+        cli, "Terminal", lambda: Terminal(rich=request.param, interactive=request.param)
+    )
 
 
 def test_ls_prints_every_checkpoint_with_its_scores(folder, terminal, capsys):
@@ -190,6 +192,29 @@ def test_verify_finds_a_byte_of_the_manifest_that_means_the_same(folder, capsys)
     manifest, *files = json.loads(capsys.readouterr().out)
     assert (manifest["ok"], manifest["offset"], manifest["end"]) == (False, offset, offset + 1)
     assert [answer["ok"] for answer in files] == [True] * 4
+
+
+def test_ls_hides_metrics_that_do_not_fit_and_says_so(folder, monkeypatch, capsys):
+    """Narrow columns that break every number would be read by nobody."""
+    monkeypatch.setenv("COLUMNS", "70")
+    terminal = Terminal(rich=True, interactive=True)
+    monkeypatch.setattr(Terminal, "width", 70)
+    monkeypatch.setattr(cli, "Terminal", lambda: terminal)
+    commit(folder, "last.keras", {"val_loss": 0.5, "rate": 0.1}, monitor="val_loss", mode="min")
+    assert cli.main(["ls", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "val_loss" in out.splitlines()[1]
+    assert "Not shown, as the window is too narrow: " in out
+    assert out.splitlines()[-1].endswith("score.")
+
+
+def test_ls_is_one_line_for_each_where_nobody_is_looking(folder, capsys):
+    """However long, for grep and awk."""
+    commit(folder, "x" * 150 + ".keras", {f"a_long_name_{i}": 0.5 for i in range(9)})
+    assert cli.main(["ls", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + 4
+    assert [line.split()[0] for line in lines[1:4]] == list(LOSSES)
 
 
 def test_ls_ledger(folder, terminal, capsys):
