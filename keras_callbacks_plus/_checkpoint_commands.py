@@ -102,6 +102,9 @@ def _ledger(found: Checkpoints, arguments: argparse.Namespace, terminal: Termina
     if arguments.json:
         print(_as_json([asdict(line) for line in lines]))
         return _OK
+    if not lines:
+        terminal.print(f"Nothing was decided yet in {found.directory}: every checkpoint is kept.")
+        return _OK
     rows = [(_moment(line.time), line.path, line.action, line.reason) for line in lines]
     terminal.table(("when", "file", "", "because"), rows)
     return _OK
