@@ -22,15 +22,21 @@ if TYPE_CHECKING:
     from keras_callbacks_plus.callbacks import StatefulCallback as StatefulCallback
     from keras_callbacks_plus.callbacks import TensorBoardLogger as TensorBoardLogger
     from keras_callbacks_plus.callbacks import as_keras_schedule as as_keras_schedule
+    from keras_callbacks_plus.reading import Checkpoint as Checkpoint
+    from keras_callbacks_plus.reading import Checkpoints as Checkpoints
+    from keras_callbacks_plus.reading import checkpoints as checkpoints
 
 __all__ = [
     "BackupAndRestore",
+    "Checkpoint",
+    "Checkpoints",
     "EarlyStopping",
     "LearningRateScheduler",
     "ModelCheckpoint",
     "StatefulCallback",
     "TensorBoardLogger",
     "as_keras_schedule",
+    "checkpoints",
     "errors",
     "policies",
     "schedules",
@@ -38,11 +44,14 @@ __all__ = [
 ]
 
 _MODULES = ("errors", "policies", "schedules")
+_READING = ("Checkpoint", "Checkpoints", "checkpoints")
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _READING:
+        return getattr(importlib.import_module(f"{__name__}.reading"), name)
     if name in __all__:
         return getattr(importlib.import_module(f"{__name__}.callbacks"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -45,14 +45,22 @@ class Terminal:
         else:
             self._console.print(text, style=style or None, markup=False)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Prints a table.
+    @property
+    def width(self) -> int | None:
+        """Columns that a table may take; `None` where lines may be of any length."""
+        return self._console.width if self._console is not None and self._interactive else None
+
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, marked: int | None = None
+    ) -> None:
+        """Prints a table; with one line for each row where nobody is looking.
 
         Args:
             columns: The heads; one that begins with `>` is aligned right.
             rows: The cells.
+            marked: Number of the row to stand out where there are colours. Defaults to `None`.
         """
-        if self._console is None:
+        if self._console is None or not self._interactive:
             print(format_table(columns, rows), flush=True)
             return
         from rich import box
@@ -65,8 +73,9 @@ class Terminal:
             table.add_column(
                 Text(column.lstrip(">")), justify="right" if right else "left", overflow="fold"
             )
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
+        for number, row in enumerate(rows):
+            style = "bold green" if number == marked else None
+            table.add_row(*(Text(cell) for cell in row), style=style)
         self._console.print(table, soft_wrap=False)
 
     @contextlib.contextmanager

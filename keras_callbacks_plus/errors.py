@@ -116,11 +116,16 @@ class CheckpointCorruptedError(StorageError):
     Args:
         message: What is wrong; a whole sentence.
         path: The damaged file.
-        offset: First byte known to be wrong, or `None` where only the whole is known to be.
+        offset: Beginning of the first range of bytes known to hold a wrong one, counted from 0, or
+            `None` where only the whole is known to.
+        end: End of that range: the first byte after it; `None` where `offset` is.
     """
 
-    def __init__(self, message: str, path: str, offset: int | None = None) -> None:
+    def __init__(
+        self, message: str, path: str, offset: int | None = None, end: int | None = None
+    ) -> None:
         self.offset = offset
+        self.end = end
         super().__init__(message, path)
 
 
@@ -129,7 +134,21 @@ class CheckpointNotFoundError(StorageError):
 
 
 class ManifestError(StorageError):
-    """The manifest cannot be read: damaged, or of a newer format."""
+    """The manifest is damaged, or of a newer format.
+
+    Args:
+        message: What is wrong; a whole sentence.
+        path: The manifest.
+        offset: As in `CheckpointCorruptedError`.
+        end: As in `CheckpointCorruptedError`.
+    """
+
+    def __init__(
+        self, message: str, path: str, offset: int | None = None, end: int | None = None
+    ) -> None:
+        self.offset = offset
+        self.end = end
+        super().__init__(message, path)
 
 
 class BackgroundWriteError(StorageError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, cast
@@ -14,17 +13,6 @@ from keras_callbacks_plus.errors import InvalidArgumentError, MissingMetricWarni
 from keras_callbacks_plus.policies import Monitor
 
 __all__ = ["check_mode", "direction", "monitor_of", "scalar", "scalars", "warn_missing"]
-
-# Names whose direction is known without the model's metric objects, which TensorFlow builds only
-# in the first step. Keras itself knows `loss` alone.
-_SMALLER_IS_BETTER = re.compile(
-    r"(^|_)(loss|error|mse|mae|mape|msle|rmse|crossentropy|kl_divergence|perplexity|poisson|hinge"
-    r"|squared_hinge|log_cosh|logcosh|cosine_distance|false_positives|false_negatives)$"
-)
-_LARGER_IS_BETTER = re.compile(
-    r"(^|_)(acc|accuracy|auc|precision|recall|f1|f1_score|fbeta_score|iou|dice|r2|r2_score"
-    r"|true_positives|true_negatives|concordance_correlation|pearson_correlation)(_\d+)?$"
-)
 
 
 def check_mode(mode: str) -> Literal["auto", "min", "max"]:
@@ -118,11 +106,7 @@ def direction(model: Any, monitor: str) -> Literal["min", "max"] | None:
     declared = compat.declared_direction(model, name)
     if declared is not None:
         return declared
-    if _SMALLER_IS_BETTER.search(name):
-        return "min"
-    if _LARGER_IS_BETTER.search(name):
-        return "max"
-    return None
+    return Monitor.known_mode(name)
 
 
 def monitor_of(

@@ -201,7 +201,7 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
             refuse_twins(self, "_name", scope.callbacks)
         if scope is not None:
             if self.save_on_train_end:
-                scope.at("after_train_end", self._train_ended)
+                scope.at("after_train_end", lambda *_, **__: self._save_last("the end of fit"))
             if self.save_on_exception:
                 scope.on_failure("save", lambda error: self._save_last(repr(error)))
             scope.on_failure("close", lambda _error: self._finish())
@@ -305,9 +305,6 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         if name is not None:
             self._save(name, epoch, batch, metrics)
 
-    def _train_ended(self, logs: Any = None) -> None:
-        self._save_last("the end of fit")
-
     def _save_last(self, occasion: str) -> None:
         """Saves the model where `fit` ends, whatever its score."""
         assert self._series is not None
@@ -326,7 +323,10 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
 
     def _save(self, name: str, epoch: int, batch: int | None, metrics: dict[str, float]) -> None:
         assert self._series is not None
-        self._series.save(self._model, self._policy(), name, epoch, batch, metrics)
+        monitor = self._decision
+        if monitor is None and self.monitor in metrics:
+            monitor = log_values.monitor_of(self._model, self.monitor, self.mode, required=False)
+        self._series.save(self._model, self._policy(), name, epoch, batch, metrics, monitor)
         value = metrics.get(self.monitor)
         if self._decision is not None and self._decision.is_better(value, self.best):
             self.best = value

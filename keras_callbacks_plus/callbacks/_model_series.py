@@ -99,8 +99,12 @@ class ModelSeries:
         epoch: int,
         batch: int | None,
         metrics: Mapping[str, float],
+        monitor: Monitor | None,
     ) -> None:
-        """Takes the model as it is now, and has it committed under `name`."""
+        """Takes the model as it is now, and has it committed under `name`.
+
+        `monitor` is what it is ranked by, for whoever reads it back; `None` if that is not known.
+        """
         self.wait_until_finished()  # at most one copy of the model is held
         if self._files is None:
             self._files = ModelFileWriter(
@@ -110,6 +114,8 @@ class ModelSeries:
             )
         candidate = self._candidate(name, epoch, batch, step_of(model), metrics)
         with self._errors_as_asked():
+            if monitor is not None:
+                candidate = replace(candidate, monitor=monitor.name, mode=monitor.mode)
             payload = self._files.capture(candidate.carried(self._series))
             self.saved_step = candidate.step
             self._series.save(replace(candidate, size=payload.size_hint), payload, policy)

@@ -27,6 +27,8 @@ class Candidate:
     size: int
     time: float
     sequence: int
+    monitor: str | None = None
+    mode: str | None = None
 
     def carried(self, series: Series) -> dict[str, Any]:
         """What the file says of itself at its end, for a folder whose manifest is lost."""
@@ -38,6 +40,8 @@ class Candidate:
             "step": self.step,
             "metrics": dict(self.metrics),
             "time": self.time,
+            "monitor": self.monitor,
+            "mode": self.mode,
         }
 
 
@@ -124,6 +128,8 @@ class Series:
                 batch=candidate.batch,
                 step=candidate.step,
                 metrics=candidate.metrics,
+                monitor=candidate.monitor,
+                mode=candidate.mode,
             )
             transaction.decide(judge)
 

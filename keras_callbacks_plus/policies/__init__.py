@@ -8,6 +8,7 @@ from keras_callbacks_plus.policies._duration import Duration as Duration
 from keras_callbacks_plus.policies._duration import Progress as Progress
 from keras_callbacks_plus.policies._duration import parse_duration as parse_duration
 from keras_callbacks_plus.policies._monitor import Monitor as Monitor
+from keras_callbacks_plus.policies._parse import parse_policy as parse_policy
 from keras_callbacks_plus.policies._patience import Patience as Patience
 from keras_callbacks_plus.policies._patience import PatienceState as PatienceState
 from keras_callbacks_plus.policies._patience import StopReason as StopReason
@@ -40,6 +41,7 @@ __all__ = [
     "KeepAll",
     "AnyOf",
     "AllOf",
+    "parse_policy",
     "protecting",
     "Decision",
     "Record",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,17 @@ from keras_callbacks_plus.errors import InvalidArgumentError
 from keras_callbacks_plus.policies._checks import check_choice, check_number
 
 __all__ = ["Monitor", "check_monitor"]
+
+# Names whose direction is known without the model's metric objects, which TensorFlow builds only
+# in the first step. Keras itself knows `loss` alone.
+_SMALLER_IS_BETTER = re.compile(
+    r"(^|_)(loss|error|mse|mae|mape|msle|rmse|crossentropy|kl_divergence|perplexity|poisson|hinge"
+    r"|squared_hinge|log_cosh|logcosh|cosine_distance|false_positives|false_negatives)$"
+)
+_LARGER_IS_BETTER = re.compile(
+    r"(^|_)(acc|accuracy|auc|precision|recall|f1|f1_score|fbeta_score|iou|dice|r2|r2_score"
+    r"|true_positives|true_negatives|concordance_correlation|pearson_correlation)(_\d+)?$"
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,28 @@ class Monitor:
             ("absolute", "relative"),
             fix='Write "relative" for a fraction of the best value.',
         )
+
+    @staticmethod
+    def known_mode(name: str) -> Literal["min", "max"] | None:
+        """Which direction is better for a metric that goes by a well-known name.
+
+        Args:
+            name: Name of the metric, with or without `val_`.
+
+        Returns:
+            `"min"`, `"max"`, or `None` where the name does not tell.
+
+        Example:
+
+        >>> from keras_callbacks_plus import policies
+        >>> [policies.Monitor.known_mode(n) for n in ("val_loss", "accuracy", "my_score")]
+        ['min', 'max', None]
+        """
+        if _SMALLER_IS_BETTER.search(name):
+            return "min"
+        if _LARGER_IS_BETTER.search(name):
+            return "max"
+        return None
 
     def is_ranked(self, value: float | None) -> bool:
         """Whether a value can be the best at all.

@@ -11,7 +11,9 @@ from keras_callbacks_plus.storage.locate import filesystem_for as filesystem_for
 from keras_callbacks_plus.storage.locate import is_url as is_url
 from keras_callbacks_plus.storage.locate import split_path as split_path
 from keras_callbacks_plus.storage.manifest import CheckpointRecord as CheckpointRecord
+from keras_callbacks_plus.storage.manifest import LedgerLine as LedgerLine
 from keras_callbacks_plus.storage.remote import RemoteFileSystem as RemoteFileSystem
+from keras_callbacks_plus.storage.store import MANIFEST as MANIFEST
 from keras_callbacks_plus.storage.store import CheckpointStore as CheckpointStore
 
 __all__ = [
@@ -20,7 +22,9 @@ __all__ = [
     "CheckpointStore",
     "ContainerPayload",
     "FileSystem",
+    "LedgerLine",
     "LocalFileSystem",
+    "MANIFEST",
     "Payload",
     "RemoteFileSystem",
     "Sink",

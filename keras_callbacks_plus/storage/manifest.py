@@ -5,13 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from keras_callbacks_plus.errors import ManifestError
 
-__all__ = ["CheckpointRecord", "LedgerLine", "Manifest", "Pending", "record_from_json"]
+__all__ = [
+    "CheckpointRecord",
+    "LedgerLine",
+    "Manifest",
+    "Pending",
+    "check_bytes",
+    "record_from_json",
+]
 
 FORMAT = "keras-callbacks-plus checkpoints"
 VERSION = 1
@@ -36,6 +44,8 @@ class CheckpointRecord:
         time: When it was committed, in seconds since 1970.
         sequence: Its place in the order of commits to the folder.
         kept_because: What the retention policy said last.
+        monitor: The metric that its callback ranks by, or `None` where it is not known.
+        mode: `"min"` or `"max"`, which value of it is better; `None` where `monitor` is.
     """
 
     path: str
@@ -51,6 +61,8 @@ class CheckpointRecord:
     time: float
     sequence: int
     kept_because: str = ""
+    monitor: str | None = None
+    mode: str | None = None
 
     def with_sequence(self, sequence: int) -> CheckpointRecord:
         """The same with another place in the order of commits."""
@@ -112,7 +124,7 @@ class Manifest:
             record["metrics"] = {k: _encode(v) for k, v in record["metrics"].items()}
         body = json.dumps(content, allow_nan=False, sort_keys=True)
         head = {"format": FORMAT, "version": VERSION, "checksum": _checksum(body)}
-        return (json.dumps({**head, "content": content}, allow_nan=False, indent=1) + "\n").encode()
+        return _encoded({**head, "content": content})
 
     @classmethod
     def from_bytes(cls, data: bytes, path: str) -> Manifest:
@@ -125,23 +137,7 @@ class Manifest:
         Raises:
             ManifestError: If they are damaged, or of a version that is not known here.
         """
-        try:
-            document = json.loads(data)
-            version = document["version"] if document["format"] == FORMAT else None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ManifestError(
-                f"{path} is damaged: it is not a manifest ({error}).", path
-            ) from error
-        if version is None or version > VERSION:
-            raise ManifestError(
-                f"{path} is a manifest of format {document['format']!r} version {version}; this "
-                f"installation reads {FORMAT!r} up to version {VERSION}. Install a newer "
-                "keras-callbacks-plus, or use another folder.",
-                path,
-            )
-        content = document["content"]
-        if _checksum(json.dumps(content, allow_nan=False, sort_keys=True)) != document["checksum"]:
-            raise ManifestError(f"{path} is damaged: its checksum does not match.", path)
+        content = _content(data, path)
         pending = content["pending"]
         return cls(
             records=tuple(record_from_json(r) for r in content["records"]),
@@ -152,6 +148,75 @@ class Manifest:
             ledger=tuple(LedgerLine(**line) for line in content["ledger"]),
             next_sequence=content["next_sequence"],
         )
+
+
+def check_bytes(data: bytes, path: str) -> None:
+    """Raises unless every byte is as `Manifest.to_bytes` wrote it.
+
+    Reading is content with the same meaning (`1E5` for `1e5`); this is not, and so finds any
+    flipped bit.
+
+    Args:
+        data: The bytes.
+        path: Where they are from, for the errors.
+
+    Raises:
+        ManifestError: If they are damaged, or of a version that is not known here.
+    """
+    Manifest.from_bytes(data, path)
+    expected = _encoded(json.loads(data))
+    if data != expected:
+        pairs = enumerate(zip(data, expected, strict=False))
+        shorter = min(len(data), len(expected))
+        offset = next((i for i, (now, then) in pairs if now != then), shorter)
+        raise ManifestError(
+            f"{path} is damaged at byte {offset}: it can be read, and is not what was written. "
+            "The next save writes it anew; look after the disk.",
+            path,
+            offset,
+            offset + 1,
+        )
+
+
+def _content(data: bytes, path: str) -> dict[str, Any]:
+    """What the checksum covers, once it is found right."""
+    try:
+        document = json.loads(data)
+        version = document["version"] if document["format"] == FORMAT else None
+        if version is None or version > VERSION:
+            raise ManifestError(
+                f"{path} is a manifest of format {document['format']!r} version {version}; this "
+                f"installation reads {FORMAT!r} up to version {VERSION}. Install a newer "
+                "keras-callbacks-plus, or use another folder.",
+                path,
+                0,
+                len(data),
+            )
+        content: dict[str, Any] = document["content"]
+        body = json.dumps(content, allow_nan=False, sort_keys=True)
+        problem = None
+        if version < 1 or _checksum(body) != document["checksum"]:
+            problem = "its checksum does not match"
+        elif foreign := [name for name in _names(content) if not _is_plain(name)]:
+            problem = f"it names {foreign[0]!r}, which is no file of its own folder"
+    except (ValueError, KeyError, TypeError) as error:
+        problem = f"it is not a manifest ({error})"
+    if problem is not None:
+        raise ManifestError(
+            f"{path} is damaged between bytes 0 and {len(data)}: {problem}.", path, 0, len(data)
+        )
+    return content
+
+
+def _names(content: dict[str, Any]) -> list[str]:
+    """Every name that a reader may open, rename or remove."""
+    pending = content["pending"]
+    names = [record["path"] for record in [*content["records"], *_pending_records(content)]]
+    return [*names, *content["evicting"], *([pending["staged"]] if pending else [])]
+
+
+def _is_plain(name: str) -> bool:
+    return name not in ("", ".", "..") and not set(name) & {"/", os.sep, "\0"}
 
 
 def _pending_records(content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -172,6 +237,10 @@ def record_from_json(content: Mapping[str, Any]) -> CheckpointRecord:
     values["metrics"] = {k: _decode(v) for k, v in values["metrics"].items()}
     values["blocks"] = tuple(values["blocks"])
     return CheckpointRecord(**values)
+
+
+def _encoded(document: dict[str, Any]) -> bytes:
+    return (json.dumps(document, allow_nan=False, indent=1) + "\n").encode()
 
 
 def _encode(value: float) -> float | str:

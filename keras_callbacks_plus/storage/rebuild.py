@@ -12,28 +12,66 @@ import zipfile
 import zlib
 from collections.abc import Callable
 
+from keras_callbacks_plus.errors import ManifestError
 from keras_callbacks_plus.storage.atomic import BLOCK, BlockDigest
 from keras_callbacks_plus.storage.file_record import MAX_RECORD, parse_record
 from keras_callbacks_plus.storage.filesystem import FileSystem
-from keras_callbacks_plus.storage.manifest import CheckpointRecord, record_from_json
+from keras_callbacks_plus.storage.manifest import CheckpointRecord, Manifest, record_from_json
 
-__all__ = ["digest_of_file", "rebuilt_records"]
+__all__ = ["read_manifest", "read_or_rebuild", "rebuilt_records"]
 
 _ENDINGS = (".keras", ".h5")
 _FOUND = "found in the folder when the manifest was lost"
 
 
-def digest_of_file(filesystem: FileSystem, path: str) -> tuple[int, str, tuple[str, ...]]:
-    """Reads a whole file.
+def read_manifest(filesystem: FileSystem, path: str) -> Manifest:
+    """The manifest; an empty one where there is none.
 
     Args:
         filesystem: Where it is.
         path: The file.
 
-    Returns:
-        Its size in bytes, its checksum, and those of its blocks.
+    Raises:
+        ManifestError: If it is damaged, or of a version that is not known here.
     """
-    return _read(filesystem, path)[0]
+    try:
+        return Manifest.from_bytes(b"".join(filesystem.read(path, BLOCK)), path)
+    except FileNotFoundError:
+        return Manifest()
+
+
+def read_or_rebuild(
+    filesystem: FileSystem, directory: str, path: str, tell: Callable[[str], None]
+) -> Manifest:
+    """The manifest; where it is missing or damaged, what the files say of themselves.
+
+    Args:
+        filesystem: Where it is.
+        directory: The folder.
+        path: The manifest's file; a damaged one is set aside, and never removed.
+        tell: Takes a sentence for each thing that a user should know of.
+
+    Raises:
+        ManifestError: If it is of a version that is not known here.
+    """
+    if filesystem.exists(path):
+        try:
+            return read_manifest(filesystem, path)
+        except ManifestError as error:
+            if "is damaged" not in str(error):
+                raise
+            number = 0
+            while filesystem.exists(f"{path}.damaged-{number}"):
+                number += 1
+            filesystem.rename(path, f"{path}.damaged-{number}")
+            tell(f"{error} It was set aside as {path}.damaged-{number}.")
+    records = rebuilt_records(filesystem, directory, tell)
+    if records:
+        tell(
+            f"{directory} had no manifest; its {len(records)} checkpoints were listed again from "
+            f"what the files say of themselves: {', '.join(record.path for record in records)}."
+        )
+    return Manifest(records=records, next_sequence=len(records))
 
 
 def rebuilt_records(

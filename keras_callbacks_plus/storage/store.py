@@ -9,14 +9,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from keras_callbacks_plus.errors import CheckpointCorruptedError, ManifestError
+from keras_callbacks_plus.errors import CheckpointCorruptedError
 from keras_callbacks_plus.storage import atomic
 from keras_callbacks_plus.storage.atomic import BLOCK, Payload, Staged
 from keras_callbacks_plus.storage.explained import explained
 from keras_callbacks_plus.storage.filesystem import FileSystem
 from keras_callbacks_plus.storage.locate import filesystem_for
-from keras_callbacks_plus.storage.manifest import CheckpointRecord, LedgerLine, Manifest, Pending
-from keras_callbacks_plus.storage.rebuild import digest_of_file, rebuilt_records
+from keras_callbacks_plus.storage.manifest import (
+    CheckpointRecord,
+    LedgerLine,
+    Manifest,
+    Pending,
+    check_bytes,
+)
+from keras_callbacks_plus.storage.rebuild import read_manifest, read_or_rebuild
+from keras_callbacks_plus.storage.verification import verify_bytes
 
 __all__ = ["CheckpointStore", "Transaction"]
 
@@ -50,6 +57,11 @@ class CheckpointStore:
         self._clock = clock
 
     # ---------------------------------------------------------------- reading
+
+    @property
+    def manifest_path(self) -> str:
+        """Where the manifest is, or would be."""
+        return self._filesystem.join(self.directory, MANIFEST)
 
     def records(self, series: str | None = None) -> tuple[CheckpointRecord, ...]:
         """The committed checkpoints, oldest first.
@@ -90,24 +102,26 @@ class CheckpointStore:
         """
         path = self.path_of(record)
         try:
-            size, checksum, blocks = digest_of_file(self._filesystem, path)
+            verify_bytes(self._filesystem.read(path, BLOCK), path, record)
         except FileNotFoundError as error:
             raise CheckpointCorruptedError(f"{path} is gone.", path) from error
         except IsADirectoryError as error:
             raise CheckpointCorruptedError(f"{path} is a folder.", path) from error
-        if checksum == record.checksum:
-            return
-        pairs = zip(blocks, record.blocks, strict=False)
-        wrong = next((i for i, (now, then) in enumerate(pairs) if now != then), None)
-        offset = min(size, record.size) if wrong is None else wrong * BLOCK
-        end = min(offset + BLOCK, max(size, record.size))
-        raise CheckpointCorruptedError(
-            f"{path} is damaged between bytes {offset} and {end}: it has {size} bytes with "
-            f"{checksum}, and {record.size} bytes with {record.checksum} were committed. "
-            "Use another checkpoint, and look after the disk.",
-            path,
-            offset,
-        )
+
+    def verify_manifest(self) -> None:
+        """Reads the manifest, and checks every byte of it; none at all is fine.
+
+        Raises:
+            ManifestError: If it is damaged, or of a newer format.
+        """
+        path = self.manifest_path
+        with contextlib.suppress(FileNotFoundError):
+            check_bytes(b"".join(self._filesystem.read(path, BLOCK)), path)
+
+    def pending(self) -> CheckpointRecord | None:
+        """The commit that is under way, or that a crash has cut off; `None` mostly."""
+        pending = self._read().pending
+        return None if pending is None else pending.record
 
     # ---------------------------------------------------------------- writing
 
@@ -124,7 +138,7 @@ class CheckpointStore:
         self._make_folder()
         transaction = Transaction(self)
         with explained("write to", self.directory):
-            self._filesystem.watch(self._manifest_path(), afresh=False)
+            self._filesystem.watch(self.manifest_path, afresh=False)
             try:
                 yield transaction
             except BaseException:
@@ -140,7 +154,7 @@ class CheckpointStore:
         """
         self._make_folder()
         with explained("write to", self.directory), self._locked():
-            self._filesystem.watch(self._manifest_path(), afresh=True)
+            self._filesystem.watch(self.manifest_path, afresh=True)
             return self._recover()
 
     def remove_if_empty(self) -> None:
@@ -153,7 +167,7 @@ class CheckpointStore:
                 self._recover()
                 if self._read().records:
                     return
-                for path in (self._manifest_path(), files.join(self.directory, LOCK)):
+                for path in (self.manifest_path, files.join(self.directory, LOCK)):
                     if files.exists(path):
                         files.remove(path)
             if not files.names(self.directory):
@@ -161,21 +175,14 @@ class CheckpointStore:
 
     # ---------------------------------------------------------------- inside
 
-    def _manifest_path(self) -> str:
-        return self._filesystem.join(self.directory, MANIFEST)
-
     def _read(self) -> Manifest:
-        path = self._manifest_path()
-        try:
-            return Manifest.from_bytes(b"".join(self._filesystem.read(path, BLOCK)), path)
-        except FileNotFoundError:
-            return Manifest()
+        return read_manifest(self._filesystem, self.manifest_path)
 
     def _write(self, manifest: Manifest) -> None:
         staged = atomic.stage(
             self._filesystem, self.directory, MANIFEST, _Bytes(manifest.to_bytes())
         )
-        atomic.publish(self._filesystem, staged, self._manifest_path())
+        atomic.publish(self._filesystem, staged, self.manifest_path)
 
     def _make_folder(self) -> None:
         with explained("create", self.directory):
@@ -190,8 +197,9 @@ class CheckpointStore:
     def _recover(self) -> list[str]:
         """Under the lock: finishes or takes back what was under way, and sweeps."""
         facts: list[str] = []
-        manifest = self._read_or_set_aside(facts)
-        before = manifest if self._filesystem.exists(self._manifest_path()) else Manifest()
+        path = self.manifest_path
+        manifest = read_or_rebuild(self._filesystem, self.directory, path, facts.append)
+        before = manifest if self._filesystem.exists(self.manifest_path) else Manifest()
         manifest = self._settle_pending(manifest)
         for name in manifest.evicting:
             if all(r.path != name for r in manifest.records):
@@ -210,31 +218,6 @@ class CheckpointStore:
             self._write(manifest)
         self._sweep(there)
         return facts
-
-    def _read_or_set_aside(self, facts: list[str]) -> Manifest:
-        path = self._manifest_path()
-        if self._filesystem.exists(path):
-            try:
-                return self._read()
-            except ManifestError as error:
-                if "is damaged" not in str(error):
-                    raise
-                number = 0
-                while self._filesystem.exists(f"{path}.damaged-{number}"):
-                    number += 1
-                self._filesystem.rename(path, f"{path}.damaged-{number}")
-                facts.append(f"{error} It was set aside as {path}.damaged-{number}.")
-        return self._rebuilt(facts)
-
-    def _rebuilt(self, facts: list[str]) -> Manifest:
-        records = rebuilt_records(self._filesystem, self.directory, facts.append)
-        if records:
-            facts.append(
-                f"{self.directory} had no manifest; its {len(records)} checkpoints were listed "
-                f"again from what the files say of themselves: "
-                f"{', '.join(record.path for record in records)}."
-            )
-        return Manifest(records=records, next_sequence=len(records))
 
     def _settle_pending(self, manifest: Manifest) -> Manifest:
         pending = manifest.pending
@@ -296,6 +279,8 @@ class Transaction:
         batch: int | None,
         step: int | None,
         metrics: Mapping[str, float],
+        monitor: str | None = None,
+        mode: str | None = None,
     ) -> None:
         """Writes a file, durably, under a hidden name; it gets its name at the end.
 
@@ -310,20 +295,16 @@ class Transaction:
             batch: The batch, counted from 0.
             step: The optimizer's step.
             metrics: Every scalar that was logged.
+            monitor: The metric that ranks it.
+            mode: Which value of that is better.
         """
         store = self._store
         self._staged = atomic.stage(
             store._filesystem, store.directory, name, payload, store._locked()
         )
-        self._draft = {
-            "path": name,
-            "series": series,
-            "kind": kind,
-            "epoch": epoch,
-            "batch": batch,
-            "step": step,
-            "metrics": dict(metrics),
-        }
+        place = {"epoch": epoch, "batch": batch, "step": step}
+        ranking = {"metrics": dict(metrics), "monitor": monitor, "mode": mode}
+        self._draft = {"path": name, "series": series, "kind": kind, **place, **ranking}
 
     def decide(
         self, decide: Callable[[tuple[CheckpointRecord, ...]], Mapping[str, tuple[bool, str]]]

@@ -31,11 +31,17 @@ ARROWS: dict[str, frozenset[str]] = {
     "events": frozenset({"errors"}),
     "_keras": frozenset({"errors", "policies", "schedules", "storage"}),
     "callbacks": frozenset({"errors", "policies", "schedules", "storage", "events", "_keras"}),
-    "": frozenset({"_version", "errors", "policies", "schedules", "storage", "callbacks"}),
+    # What Keras is needed for there is imported when it is asked for.
+    "reading": frozenset({"errors", "policies", "storage", "_keras", "_terminal"}),
+    "": frozenset({"_version", "errors", "policies", "schedules", "storage", "callbacks"})
+    | {"reading"},
     # What a user's program would import, and what prints.
     "demo": frozenset({"", "errors", "policies", "schedules", "storage", "_terminal"}),
+    "_checkpoint_commands": frozenset(
+        {"", "errors", "policies", "storage", "reading", "_terminal"}
+    ),
     "cli": frozenset({"", "_version", "errors", "policies", "schedules", "storage", "demo"})
-    | {"_terminal"},
+    | {"_terminal", "_checkpoint_commands"},
 }
 
 # Room -> other packages that it may import. Keras and its backends stand in rules of their own.
@@ -61,7 +67,7 @@ IMPURE_MODULES = _words(
     " subprocess tempfile threading time"
 )
 PICKLES = _words("cloudpickle dill joblib marshal pickle shelve")
-PRINTING_ROOMS = frozenset({"cli", "_terminal", "demo"})
+PRINTING_ROOMS = frozenset({"cli", "_checkpoint_commands", "_terminal", "demo"})
 
 FILE_ROOMS = frozenset({"storage/filesystem.py", "storage/remote.py"})  # the disk, object stores
 OS_CALLS = _words(

@@ -38,7 +38,9 @@ def run(code):
     )
 
 
-@pytest.mark.parametrize("room", ["errors", "policies", "schedules", "storage", "events"])
+@pytest.mark.parametrize(
+    "room", ["errors", "policies", "schedules", "storage", "events", "reading"]
+)
 def test_the_lower_layers_import_where_keras_is_not_installed(room):
     """Layers 1 and 2 decide, compute and write without Keras."""
     done = run(f"{BLOCK}\nimport keras_callbacks_plus.{room}")
