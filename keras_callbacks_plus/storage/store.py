@@ -90,7 +90,7 @@ class CheckpointStore:
         except FileNotFoundError as error:
             raise CheckpointCorruptedError(f"{path} is gone.", path) from error
         checksum, blocks = digest.finish()
-        if checksum == record.checksum:
+        if (checksum, digest.size) == (record.checksum, record.size):
             return
         pairs = zip(blocks, record.blocks, strict=False)
         wrong = next((i for i, (now, then) in enumerate(pairs) if now != then), None)
