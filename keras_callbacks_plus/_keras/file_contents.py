@@ -57,7 +57,8 @@ class WeightsPlan:
         if self._buffer is None:
             self._buffer = snapshot.host_buffer(self._image.size)
             self._arrays = self._image.prepare(self._buffer)
-        self.state.capture(_Copies(self._arrays))
+        with snapshot.HostCopies() as copies:
+            self.state.capture(_Copies(self._arrays, copies))
         buffer = self._buffer
         return lambda: [buffer]
 
@@ -70,13 +71,14 @@ class WeightsPlan:
 
 
 class _Copies:
-    """A target that copies into the layout at once."""
+    """A target that copies into the layout."""
 
-    def __init__(self, arrays: list[Array]) -> None:
+    def __init__(self, arrays: list[Array], copies: snapshot.HostCopies) -> None:
         self._arrays = arrays
+        self._copies = copies
 
     def put_variable(self, index: int, variable: Any) -> None:
-        snapshot.copy_into(self._arrays[index], variable)
+        self._copies.put(self._arrays[index], variable)
 
     def put_array(self, index: int, array: Array) -> None:
         np.copyto(self._arrays[index], array, casting="no")

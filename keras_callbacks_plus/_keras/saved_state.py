@@ -118,7 +118,6 @@ class SavedState:
                 store = _Filling(part, target)
                 part.owner.save_own_variables(store)
                 store.check_complete()
-        snapshot.finish_transfers()
 
     def assets(self) -> dict[str, bytes]:
         """The files that the model keeps beside its values, by their path."""

@@ -42,6 +42,9 @@ class FileSystem(Protocol):
     def write(self, descriptor: int, data: memoryview) -> int:
         """Writes some of `data`, and returns how many bytes."""
 
+    def start_sync(self, descriptor: int, offset: int, count: int) -> None:
+        """Has the system begin to make some bytes durable, where it can, and does not wait."""
+
     def sync(self, descriptor: int) -> None:
         """Makes the bytes of an open file durable."""
 
@@ -111,6 +114,12 @@ class LocalFileSystem:
     def write(self, descriptor: int, data: memoryview) -> int:
         """See `FileSystem`."""
         return os.write(descriptor, data[:_CHUNK])
+
+    def start_sync(self, descriptor: int, offset: int, count: int) -> None:
+        """See `FileSystem`. Linux writes out what it is told to forget, and keeps it until then."""
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):  # advice; an error of the disk is told by `sync`
+                os.posix_fadvise(descriptor, offset, count, os.POSIX_FADV_DONTNEED)
 
     def sync(self, descriptor: int) -> None:
         """See `FileSystem`."""

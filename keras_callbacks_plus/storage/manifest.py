@@ -39,8 +39,8 @@ class CheckpointRecord:
         step: The optimizer's step.
         metrics: Every scalar that was logged.
         size: Bytes.
-        checksum: `"sha256:<hex>"` of the file.
-        blocks: Checksums that locate damage, one for each 8 MiB.
+        checksum: `"crc32:<hex>"` of the file.
+        blocks: Checksums that locate damage: of the bytes up to the end of each 8 MiB.
         time: When it was committed, in seconds since 1970.
         sequence: Its place in the order of commits to the folder.
         kept_because: What the retention policy said last.

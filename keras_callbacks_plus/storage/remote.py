@@ -149,6 +149,9 @@ class RemoteFileSystem:
     def sync(self, descriptor: int) -> None:
         """See `FileSystem`. Nothing to do: `rename` returns when the store has all bytes."""
 
+    def start_sync(self, descriptor: int, offset: int, count: int) -> None:
+        """See `FileSystem`. Nothing to do: what is full is on its way already."""
+
     def close(self, descriptor: int) -> None:
         """See `FileSystem`."""
         self._paths.pop(descriptor, None)

@@ -27,7 +27,7 @@ def verify_bytes(chunks: Iterable[bytes], path: str, record: CheckpointRecord) -
     for chunk in chunks:
         digest.update(memoryview(chunk))
     checksum, blocks = digest.finish()
-    if checksum == record.checksum:
+    if (checksum, digest.size) == (record.checksum, record.size):
         return
     pairs = enumerate(zip(blocks, record.blocks, strict=False))
     wrong = next((i for i, (now, then) in pairs if now != then), None)

@@ -300,10 +300,10 @@ def no_room_for(monkeypatch, name):
     """The disk is full whenever a file of that name is to be made."""
     create = LocalFileSystem.create
 
-    def failing(self, path):
+    def failing(self, path, final_path):
         if os.path.basename(path).startswith(f".{name}."):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-        return create(self, path)
+        return create(self, path, final_path)
 
     monkeypatch.setattr(LocalFileSystem, "create", failing)
 
