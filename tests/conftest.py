@@ -18,7 +18,7 @@ settings.load_profile("repeatable")
 TESTS = Path(__file__).parent
 BACKENDS = ("tensorflow", "jax", "torch")
 # Everything in these folders needs Keras and a backend, and gets the mark without asking for it.
-BACKEND_FOLDERS = ("integration", "conformance", "unit/keras_room")
+BACKEND_FOLDERS = ("integration", "conformance", "crash", "unit/keras_room")
 
 
 class NoKeras(importlib.abc.MetaPathFinder, importlib.abc.Loader):
