@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from keras_callbacks_plus.callbacks import ModelCheckpoint as ModelCheckpoint
     from keras_callbacks_plus.callbacks import StatefulCallback as StatefulCallback
     from keras_callbacks_plus.callbacks import TensorBoardLogger as TensorBoardLogger
+    from keras_callbacks_plus.callbacks import resumable as resumable
 
 __all__ = [
     "BackupAndRestore",
@@ -31,6 +32,7 @@ __all__ = [
     "TensorBoardLogger",
     "errors",
     "policies",
+    "resumable",
     "schedules",
     "__version__",
 ]

@@ -286,44 +286,11 @@ def advance_dataset(epoch_iterator: Any, epochs: int) -> None:
         iter(dataset)
 
 
-def optimizer_variables(optimizer: Any) -> list[Any]:
-    """Every variable of an optimizer, those that Keras does not track included.
-
-    `LossScaleOptimizer` builds the optimizer inside it with tracking off, so that what a subclass
-    makes in its own `build` (`_u_product` of `Nadam`) is in nobody's `variables`:
-    https://github.com/keras-team/keras/blob/v3.15.1/keras/src/optimizers/loss_scale_optimizer.py
-    """
-    import keras
-
-    if optimizer is None:
-        return []
-    variables = list(optimizer.variables)
-    inner = getattr(optimizer, "inner_optimizer", None)
-    if inner is not None:
-        known = {id(variable) for variable in variables}
-        variables += [
-            value
-            for _, value in sorted(vars(inner).items())
-            if isinstance(value, keras.Variable) and id(value) not in known
-        ]
-    return variables
-
-
 def python_input(epoch_iterator: Any) -> Any:
     """The `PyDataset` or PyTorch `DataLoader` behind the training data, or `None`."""
     adapter = epoch_iterator.data_adapter
     found = getattr(adapter, "py_dataset", None)
     return getattr(adapter, "_dataloader", None) if found is None else found
-
-
-def pulls_per_execution(model: Any) -> int:
-    """How many items an execution takes from the iterator that the loop hands to it.
-
-    From Keras 3.16 on, JAX's iterator gives all batches of an execution as one item:
-    https://github.com/keras-team/keras/blob/master/keras/src/backend/jax/trainer.py
-    """
-    stacked = backend() == "jax" and keras_version() >= (3, 16)
-    return 1 if stacked else int(model.steps_per_execution)
 
 
 def input_kind(epoch_iterator: Any) -> str:

@@ -106,6 +106,16 @@ class FastForward:
         return train
 
     def _pull(self, iterator: Any) -> None:
-        pulls = compat.pulls_per_execution(self._scope.model)
+        pulls = _pulls_per_execution(self._scope.model)
         for _batch in itertools.islice(iterator, pulls):
             pass
+
+
+def _pulls_per_execution(model: Any) -> int:
+    """How many items an execution takes from the iterator that the loop hands to it.
+
+    From Keras 3.16 on, JAX's iterator gives all batches of an execution as one item:
+    https://github.com/keras-team/keras/blob/master/keras/src/backend/jax/trainer.py
+    """
+    stacked = compat.backend() == "jax" and compat.keras_version() >= (3, 16)
+    return 1 if stacked else int(model.steps_per_execution)

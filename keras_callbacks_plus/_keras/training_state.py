@@ -60,8 +60,29 @@ def _groups(model: Any) -> dict[str, list[Any]]:
     optimizer = getattr(model, "optimizer", None)
     return {
         "variables": list(model.variables),
-        "optimizer": compat.optimizer_variables(optimizer),
+        "optimizer": _optimizer_variables(optimizer),
     }
+
+
+def _optimizer_variables(optimizer: Any) -> list[Any]:
+    """Every variable of an optimizer, those that Keras does not track included.
+
+    `LossScaleOptimizer` builds the optimizer inside it with tracking off, so that what a subclass
+    makes in its own `build` (`_u_product` of `Nadam`) is in nobody's `variables`:
+    https://github.com/keras-team/keras/blob/v3.15.1/keras/src/optimizers/loss_scale_optimizer.py
+    """
+    if optimizer is None:
+        return []
+    variables = list(optimizer.variables)
+    inner = getattr(optimizer, "inner_optimizer", None)
+    if inner is not None:
+        known = {id(variable) for variable in variables}
+        variables += [
+            value
+            for _, value in sorted(vars(inner).items())
+            if isinstance(value, keras.Variable) and id(value) not in known
+        ]
+    return variables
 
 
 def capture_metrics(model: Any) -> list[Any]:

@@ -6,6 +6,9 @@ from keras_callbacks_plus._keras import compat as _compat
 
 _compat.require_keras()
 
+from keras_callbacks_plus._keras.resumable_data import (  # noqa: E402 - after the version check
+    resumable as resumable,
+)
 from keras_callbacks_plus.callbacks._backup_and_restore import (  # noqa: E402 - after the version check
     BackupAndRestore as BackupAndRestore,
 )

@@ -45,7 +45,7 @@ def a_few(snapshots):
     return [snapshots[3], snapshots[6], snapshots[-4]]
 
 
-@pytest.mark.parametrize("kind", ["arrays", "PyDataset", "tf.data", "DataLoader"])
+@pytest.mark.parametrize("kind", ["arrays", "PyDataset", "tf.data", "DataLoader", "resumable"])
 def test_a_run_resumed_within_an_epoch_ends_with_the_same_bits(tmp_path, kind):
     assert resume_from(tmp_path, a_few, kind) == {}
 

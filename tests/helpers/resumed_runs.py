@@ -115,6 +115,7 @@ INPUTS = {
     "DataLoader-generator": lambda: ((data_loader(own_generator=True),), {"shuffle": False}),
     "grain": lambda: ((grain_dataset(),), {"shuffle": False}),
     "grain-iterable": lambda: ((grain_dataset(iterable=True),), {"shuffle": False}),
+    "resumable": lambda: ((kcp.resumable(*arrays(), batch_size=BATCH, seed=2),), {}),
     # R
 }
 
