@@ -132,21 +132,26 @@ def build_config(model: Any) -> dict[str, Any] | None:
     return json.loads(json.dumps(config)) if config else None
 
 
-def iterations(model: Any) -> int | None:
-    """The optimizer's step; on JAX, of a model whose state is attached."""
-    step = getattr(getattr(model, "optimizer", None), "iterations", None)
-    return None if step is None else int(compat.to_numpy(step.value))
+def iterations(model: Any) -> list[int]:
+    """The steps of the optimizer, or of its parts; on JAX, of a model whose state is attached."""
+    return [int(compat.to_numpy(variable.value)) for variable in _steps(model)]
 
 
-def assign_iterations(model: Any, step: int | None) -> None:
+def assign_iterations(model: Any, steps: list[int]) -> None:
     """Puts back what `iterations` returned.
 
     Args:
-        model: The model.
-        step: The step.
+        model: The model, with a built optimizer.
+        steps: The steps.
     """
-    if step is not None:
-        model.optimizer.iterations.assign(step)
+    for variable, step in zip(_steps(model), steps, strict=False):  # none where it was not built
+        variable.assign(step)
+
+
+def _steps(model: Any) -> list[Any]:
+    """Not `optimizer.iterations`, which is a quotient where gradients are accumulated."""
+    variables = _optimizer_variables(getattr(model, "optimizer", None))
+    return [variable for variable in variables if variable.name == "iteration"]
 
 
 def plain_logs(logs: Any) -> Any:
