@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from keras_callbacks_plus.callbacks import StatefulCallback as StatefulCallback
     from keras_callbacks_plus.callbacks import TensorBoardLogger as TensorBoardLogger
     from keras_callbacks_plus.callbacks import as_keras_schedule as as_keras_schedule
+    from keras_callbacks_plus.callbacks import resumable as resumable
     from keras_callbacks_plus.reading import Checkpoint as Checkpoint
     from keras_callbacks_plus.reading import Checkpoints as Checkpoints
     from keras_callbacks_plus.reading import checkpoints as checkpoints
@@ -39,6 +40,7 @@ __all__ = [
     "checkpoints",
     "errors",
     "policies",
+    "resumable",
     "schedules",
     "__version__",
 ]

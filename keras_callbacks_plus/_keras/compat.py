@@ -80,9 +80,7 @@ def running_fit(callback: Any) -> tuple[Any, Any, Any] | None:
     Keras passes none of them to a callback; they are locals of `Trainer.fit`
     (https://github.com/keras-team/keras/blob/v3.15.1/keras/src/backend/jax/trainer.py), whose
     frame is above that of `on_train_begin`.
-
-    Returns:
-        The three, or `None` where no `fit` is among the calling frames.
+    Gives the three, or `None` where no `fit` is among the calling frames.
     """
     import keras
 
@@ -104,15 +102,20 @@ def running_fit(callback: Any) -> tuple[Any, Any, Any] | None:
     return None
 
 
+ENUMERATION = "_enumerate_iterator"
+"""Method of Keras's epoch iterator that gives one item for each execution of an epoch, the data's
+iterator last; looked up on the instance at the beginning of every epoch:
+https://github.com/keras-team/keras/blob/v3.15.1/keras/src/trainers/epoch_iterator.py
+"""
+
+
 def flush_batch_hooks(callback_list: Any) -> None:
     """Waits for batch hooks in Keras's thread pool (`CallbackList._flush_futures`).
 
     https://github.com/keras-team/keras/blob/v3.15.1/keras/src/callbacks/callback_list.py: on JAX
     and PyTorch, `on_train_batch_end` runs in other threads where no callback needs it at once.
     """
-    flush = getattr(callback_list, "_flush_futures", None)
-    if flush is not None:
-        flush()
+    getattr(callback_list, "_flush_futures", lambda: None)()
 
 
 def is_end_of_data(error: BaseException) -> bool:
@@ -126,9 +129,8 @@ def is_end_of_data(error: BaseException) -> bool:
 
 def recover_state_after_failure(model: Any) -> None:
     """On JAX, attaches the training state to the model again (public `jax_state_sync`)."""
-    sync = getattr(model, "jax_state_sync", None)
-    if sync is not None and backend() == "jax":
-        sync()
+    if backend() == "jax" and hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
 
 
 def skip_next_finalize(model: Any) -> None:
@@ -178,8 +180,7 @@ def global_seed_generator(create: bool = False) -> Any:
     It has no public accessor:
     https://github.com/keras-team/keras/blob/v3.15.1/keras/src/random/seed_generator.py
 
-    Args:
-        create: Whether to make it where no one has drawn from it yet.
+    With `create`, it is made where no one has drawn from it yet.
     """
     from keras.src.backend.common import global_state
 
@@ -237,9 +238,8 @@ _CALLBACK_ATTRIBUTES: dict[str, tuple[str, ...]] = {
 
 def callback_attributes(callback: Any) -> tuple[str, ...] | None:
     """Names of the attributes that are the state of one of Keras's own callbacks, else `None`."""
-    if type(callback).__module__.split(".")[0] != "keras":
-        return None
-    return _CALLBACK_ATTRIBUTES.get(type(callback).__name__)
+    of_keras = type(callback).__module__.split(".")[0] == "keras"
+    return _CALLBACK_ATTRIBUTES.get(type(callback).__name__) if of_keras else None
 
 
 def set_initial_epoch(model: Any, epoch: int | None) -> None:
@@ -281,6 +281,13 @@ def advance_dataset(epoch_iterator: Any, epochs: int) -> None:
         iter(dataset)
 
 
+def python_input(epoch_iterator: Any) -> Any:
+    """The `PyDataset` or PyTorch `DataLoader` behind the training data, or `None`."""
+    adapter = epoch_iterator.data_adapter
+    found = getattr(adapter, "py_dataset", None)
+    return getattr(adapter, "_dataloader", None) if found is None else found
+
+
 def input_kind(epoch_iterator: Any) -> str:
     """Keras's name for the adapter of the training data: `"ArrayDataAdapter"`, ..."""
     return type(epoch_iterator.data_adapter).__name__
@@ -293,9 +300,9 @@ def input_is_shuffled(epoch_iterator: Any) -> bool:
 
 def monitor_op(direction: Literal["min", "max"]) -> Any:
     """The comparison that Keras's callbacks show as `monitor_op`."""
-    import keras
+    from keras import ops
 
-    return keras.ops.less if direction == "min" else keras.ops.greater
+    return ops.less if direction == "min" else ops.greater
 
 
 def averaged_variables(model: Any) -> list[tuple[Any, Any]]:
@@ -366,9 +373,7 @@ def saving_names() -> SavingNames:
 
     `model.save` writes to a file only, and holds up to 2.5 copies of the state while it does.
     https://github.com/keras-team/keras/blob/v3.15.1/keras/src/saving/saving_lib.py
-
-    Raises:
-        UnsupportedKerasError: If this Keras saves in another way.
+    Raises `UnsupportedKerasError` if this Keras saves in another way.
     """
     try:
         from keras.src.saving import saving_lib as lib

@@ -76,7 +76,9 @@ class FitScope:
         self._handlers: dict[str, list[Callable[..., None]]] = {}
         self._failure: dict[FailurePhase, list[Callable[[BaseException], None]]] = {}
         self._undo: list[Callable[[], None]] = []
+        self._last: dict[str, list[Callable[..., None]]] = {}
         self._wrapped_hooks: set[str] = set()
+        self._muted_batch = False
         self._failed: BaseException | None = None
         self._interrupt: tuple[int, FrameType | None] | None = None
         self._previous_sigint: Any = None
@@ -124,14 +126,16 @@ class FitScope:
         """All callbacks of the running `fit`, Keras's own `History` and progress bar included."""
         return list(self.callback_list.callbacks)
 
-    def at(self, moment: Moment, handler: Callable[..., None]) -> None:
+    def at(self, moment: Moment, handler: Callable[..., None], *, last: bool = False) -> None:
         """Calls `handler` with the hook's arguments at `moment`, until this `fit` ends.
 
         Args:
             moment: When to call it.
             handler: Takes what the hook takes: `(epoch, logs)`, `(batch, logs)` or `(logs,)`.
+            last: Whether it comes after the handlers of all other callbacks, wherever its own
+                stands in the list.
         """
-        self._handlers.setdefault(moment, []).append(handler)
+        (self._last if last else self._handlers).setdefault(moment, []).append(handler)
         self._wrap_hook(_LIST_HOOKS[moment])
 
     def on_failure(self, phase: FailurePhase, handler: Callable[[BaseException], None]) -> None:
@@ -152,6 +156,14 @@ class FitScope:
             self._from_first_epoch(self._watch_model)
             self._from_first_epoch(self._shield_from_interrupts)
 
+    def at_close(self, action: Callable[[], None]) -> None:
+        """Calls `action` when this `fit` ends, however it does.
+
+        Args:
+            action: Puts back what the caller has changed.
+        """
+        self._undo.append(action)
+
     def wrap_train_function(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Replaces `model.train_function` by `wrap(train_function)` until this `fit` ends.
 
@@ -164,6 +176,21 @@ class FitScope:
 
         self._from_first_epoch(put)
 
+    def wrap_enumeration(self, wrap: Callable[[Callable[[], Any]], Callable[[], Any]]) -> None:
+        """Replaces what an epoch iterates over (one item for each execution) until `fit` ends.
+
+        Args:
+            wrap: Takes the function that gives an epoch's iterator and returns the one to use.
+        """
+        name = compat.ENUMERATION
+        self._put(self.epoch_iterator, name, wrap(getattr(self.epoch_iterator, name)))
+
+    def mute_next_batch(self) -> None:
+        """Hides the next training batch, its beginning and its end, from every callback."""
+        self._wrap_hook("on_train_batch_begin")
+        self._wrap_hook("on_train_batch_end")
+        self._muted_batch = True
+
     def flush_batch_hooks(self) -> None:
         """Waits for the batch hooks that Keras dispatched to other threads."""
         compat.flush_batch_hooks(self.callback_list)
@@ -173,6 +200,7 @@ class FitScope:
         while self._undo:
             self._undo.pop()()
         self._handlers.clear()
+        self._last.clear()
         self._failure.clear()
         self._at_first_epoch.clear()
         self._wrapped_hooks.clear()
@@ -206,19 +234,27 @@ class FitScope:
         moment = name.removeprefix("on_")
         before = self._handlers.setdefault(f"before_{moment}", [])
         after = self._handlers.setdefault(f"after_{moment}", [])
+        before_last = self._last.setdefault(f"before_{moment}", [])
+        after_last = self._last.setdefault(f"after_{moment}", [])
+        of_batches = name in ("on_train_batch_begin", "on_train_batch_end")
 
         def hook(*args: Any, **kwargs: Any) -> None:
+            if of_batches and self._muted_batch:
+                self._muted_batch = name == "on_train_batch_begin"
+                return
             if name == "on_epoch_begin":
                 while self._at_first_epoch:
                     self._at_first_epoch.pop(0)()
             self._ending = name == "on_train_end"
             with self._watch():
                 self._deliver_interrupt()
-                for handler in before:
-                    handler(*args, **kwargs)
+                for handlers in (before, before_last):
+                    for handler in handlers:
+                        handler(*args, **kwargs)
                 inner(*args, **kwargs)
-                for handler in after:
-                    handler(*args, **kwargs)
+                for handlers in (after, after_last):
+                    for handler in handlers:
+                        handler(*args, **kwargs)
                 self._deliver_interrupt(at_end=name == "on_epoch_end")
             if self._ending:
                 self.close()

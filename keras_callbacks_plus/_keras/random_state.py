@@ -48,15 +48,26 @@ def capture_random_state() -> dict[str, Any]:
     return state
 
 
-def restore_random_state(state: dict[str, Any]) -> None:
+def restore_random_state(state: dict[str, Any], *, of_python: bool = True) -> None:
     """Puts back what `capture_random_state` returned.
 
     Args:
         state: The tree, from this or another process.
+        of_python: Whether the generators that an input written in Python draws from (Python's,
+            NumPy's, PyTorch's) are among those to put back. Defaults to `True`.
     """
     if "keras" in state:
         # Creating Keras's generator draws from Python's `random`, so it comes first.
         compat.global_seed_generator(create=True).state.assign(np.array(state["keras"]))
+    if of_python:
+        _restore_python(state)
+    if "tensorflow" in state:
+        generator = compat.tensorflow_global_generator(create=True)
+        if generator is not None:
+            generator.state.assign(np.array(state["tensorflow"]))
+
+
+def _restore_python(state: dict[str, Any]) -> None:
     python = state["python"]
     random.setstate((python["version"], tuple(python["state"]), python["gauss"]))
     saved = state["numpy"]
@@ -76,7 +87,3 @@ def restore_random_state(state: dict[str, Any]) -> None:
             torch.cuda.set_rng_state_all(
                 [torch.from_numpy(np.array(s)) for s in state["torch_cuda"]]
             )
-    if "tensorflow" in state:
-        generator = compat.tensorflow_global_generator(create=True)
-        if generator is not None:
-            generator.state.assign(np.array(state["tensorflow"]))

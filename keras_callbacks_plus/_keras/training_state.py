@@ -1,25 +1,27 @@
-"""Everything a run is, as one tree: variables, random state, position, callbacks, fingerprint."""
+"""The variables of a run as arrays, the building of what holds them, and its learning rates."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
-from keras_callbacks_plus._keras import compat, snapshot
-from keras_callbacks_plus._keras.callback_state import CallbackStates
-from keras_callbacks_plus._keras.fit_scope import FitScope
+import keras
+
+from keras_callbacks_plus._keras import compat, learning_rate, snapshot
 
 __all__ = [
+    "assign_iterations",
+    "assign_metrics",
     "assign_model",
+    "build_config",
+    "capture_metrics",
     "capture_model",
-    "differences",
+    "configured_rates",
     "ensure_built",
-    "fingerprint",
-    "why_inexact",
+    "iterations",
+    "plain_logs",
+    "set_rates",
 ]
-
-FORMAT = 1
 
 
 def capture_model(model: Any, buffers: dict[str, list[Any]] | None = None) -> dict[str, list[Any]]:
@@ -58,8 +60,54 @@ def _groups(model: Any) -> dict[str, list[Any]]:
     optimizer = getattr(model, "optimizer", None)
     return {
         "variables": list(model.variables),
-        "optimizer": list(optimizer.variables) if optimizer is not None else [],
+        "optimizer": _optimizer_variables(optimizer),
     }
+
+
+def _optimizer_variables(optimizer: Any) -> list[Any]:
+    """Every variable of an optimizer, those that Keras does not track included.
+
+    `LossScaleOptimizer` builds the optimizer inside it with tracking off, so that what a subclass
+    makes in its own `build` (`_u_product` of `Nadam`) is in nobody's `variables`:
+    https://github.com/keras-team/keras/blob/v3.15.1/keras/src/optimizers/loss_scale_optimizer.py
+    """
+    if optimizer is None:
+        return []
+    variables = list(optimizer.variables)
+    inner = getattr(optimizer, "inner_optimizer", None)
+    if inner is not None:
+        known = {id(variable) for variable in variables}
+        variables += [
+            value
+            for _, value in sorted(vars(inner).items())
+            if isinstance(value, keras.Variable) and id(value) not in known
+        ]
+    return variables
+
+
+def capture_metrics(model: Any) -> list[Any]:
+    """Copies the accumulators of the metrics; on JAX, of a model whose state is attached.
+
+    Args:
+        model: The model being trained.
+    """
+    return snapshot.copy_variables(model.metrics_variables)
+
+
+def assign_metrics(model: Any, arrays: list[Any]) -> bool:
+    """Puts back what `capture_metrics` returned.
+
+    Args:
+        model: The model.
+        arrays: The arrays.
+
+    Returns:
+        Whether there was a variable for each: TensorFlow makes them in the first step only.
+    """
+    if len(model.metrics_variables) != len(arrays):
+        return False
+    snapshot.assign_variables(model.metrics_variables, arrays)
+    return True
 
 
 def ensure_built(model: Any, build_config: dict[str, Any] | None) -> None:
@@ -84,96 +132,54 @@ def build_config(model: Any) -> dict[str, Any] | None:
     return json.loads(json.dumps(config)) if config else None
 
 
-def fingerprint(
-    scope: FitScope, params: dict[str, Any], callbacks: Sequence[Any]
-) -> dict[str, Any]:
-    """What must be equal for a run to be the continuation of another.
+def iterations(model: Any) -> list[int]:
+    """The steps of the optimizer, or of its parts; on JAX, of a model whose state is attached."""
+    return [int(compat.to_numpy(variable.value)) for variable in _steps(model)]
+
+
+def assign_iterations(model: Any, steps: list[int]) -> None:
+    """Puts back what `iterations` returned.
 
     Args:
-        scope: The running `fit`.
-        params: Keras's parameters of the callbacks (`steps`).
-        callbacks: The callbacks whose state is kept.
-
-    Returns:
-        Facts by name, in JSON types. The number of epochs and the learning rate are not among
-        them: changing those is how a run is continued.
+        model: The model, with a built optimizer.
+        steps: The steps.
     """
-    model = scope.model
+    for variable, step in zip(_steps(model), steps, strict=False):  # none where it was not built
+        variable.assign(step)
+
+
+def _steps(model: Any) -> list[Any]:
+    """Not `optimizer.iterations`, which is a quotient where gradients are accumulated."""
+    variables = _optimizer_variables(getattr(model, "optimizer", None))
+    return [variable for variable in variables if variable.name == "iteration"]
+
+
+def plain_logs(logs: Any) -> Any:
+    """Logs of a batch with NumPy numbers in place of tensors, in the same nesting."""
+    return keras.tree.map_structure(compat.to_numpy, logs)
+
+
+def configured_rates(model: Any) -> list[float] | None:
+    """The learning rates that a script has set; `None` where they are computed, or there are none.
+
+    Args:
+        model: The compiled model, before its first epoch.
+    """
     optimizer = getattr(model, "optimizer", None)
-    facts: dict[str, Any] = {
-        "backend": compat.backend(),
-        "Keras version": ".".join(map(str, compat.keras_version())),
-        "steps per epoch": params.get("steps"),
-        "input": compat.input_kind(scope.epoch_iterator),
-        "optimizer": None if optimizer is None else type(optimizer).__name__,
-        "callbacks": CallbackStates.names(callbacks),
-    }
-    if model.built:
-        facts["variables"] = [
-            f"{tuple(int(n) for n in v.shape)} {v.dtype}" for v in model.variables
-        ]
-    if compat.backend() == "tensorflow" or facts["input"] == "TFDatasetAdapter":
-        facts["TensorFlow's global seed (keras.utils.set_random_seed)"] = (
-            compat.tensorflow_global_seed()
-        )
-    return facts
+    if optimizer is None:
+        return None
+    parts = learning_rate.optimizers_of(optimizer)
+    if not all(hasattr(o, "learning_rate") and not learning_rate.owns_schedule(o) for o in parts):
+        return None
+    return [learning_rate.read(part) for part in parts]
 
 
-def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """One line for each fact that differs between two fingerprints.
-
-    A fact that only one of them knows (an unbuilt model has no list of variables) is not compared.
+def set_rates(model: Any, rates: list[float]) -> None:
+    """Sets the learning rates.
 
     Args:
-        saved: The fingerprint in the snapshot.
-        now: That of the run which is starting.
+        model: The model; on JAX, between two epochs.
+        rates: What `configured_rates` returned.
     """
-    lines = []
-    for name in saved:
-        if name not in now or saved[name] == now[name]:
-            continue
-        before, after = saved[name], now[name]
-        if isinstance(before, list) and isinstance(after, list):
-            lines.append(f"{name}: {_first_difference(before, after)}")
-        else:
-            lines.append(f"{name}: was {before!r}, is {after!r}")
-    return lines
-
-
-def _first_difference(before: list[Any], after: list[Any]) -> str:
-    for index, (old, new) in enumerate(zip(before, after, strict=False)):
-        if old != new:
-            return f"number {index} was {old}, is {new}"
-    return f"there were {len(before)}, there are {len(after)}"
-
-
-def why_inexact(scope: FitScope) -> list[str]:
-    """Why resuming at the end of an epoch could not be exact for this run, if so.
-
-    Args:
-        scope: The running `fit`.
-
-    Returns:
-        A line for each cause, with the way to make it exact.
-    """
-    iterator = scope.epoch_iterator
-    kind = compat.input_kind(iterator)
-    causes = []
-    if compat.backend() == "tensorflow" and compat.tensorflow_global_seed() is None:
-        shuffled = kind == "ArrayDataAdapter" and compat.input_is_shuffled(iterator)
-        if shuffled or kind == "TFDatasetAdapter":
-            causes.append(
-                "TensorFlow shuffles the data in an order that only its global seed fixes, and "
-                "none is set: call keras.utils.set_random_seed(...) at the top of the script."
-            )
-    if kind not in ("ArrayDataAdapter", "TFDatasetAdapter"):
-        causes.append(
-            f"The input ({kind}) may hold state of its own (its position, its order) that is not "
-            "kept: pass arrays or a tf.data.Dataset, or derive the order from the epoch alone."
-        )
-    elif iterator.steps_per_epoch is not None:
-        causes.append(
-            "With `steps_per_epoch` one pass over the data spans several epochs, and its position "
-            "is not kept: leave `steps_per_epoch` out."
-        )
-    return causes
+    for part, rate in zip(learning_rate.optimizers_of(model.optimizer), rates, strict=True):
+        learning_rate.assign(part, rate)

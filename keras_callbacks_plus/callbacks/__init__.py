@@ -9,6 +9,9 @@ _compat.require_keras()
 from keras_callbacks_plus._keras.keras_schedule import (  # noqa: E402 - after the version check
     as_keras_schedule as as_keras_schedule,
 )
+from keras_callbacks_plus._keras.resumable_data import (  # noqa: E402 - after the version check
+    resumable as resumable,
+)
 from keras_callbacks_plus.callbacks._backup_and_restore import (  # noqa: E402 - after the version check
     BackupAndRestore as BackupAndRestore,
 )

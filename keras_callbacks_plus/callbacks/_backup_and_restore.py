@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import os
+import time
 import warnings
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import keras
 
-from keras_callbacks_plus._keras import compat, training_state
-from keras_callbacks_plus._keras import logs as log_values
-from keras_callbacks_plus._keras.callback_state import CallbackStates
+from keras_callbacks_plus._keras import compat
+from keras_callbacks_plus._keras.fingerprint import differences
 from keras_callbacks_plus._keras.fit_scope import FitScope
-from keras_callbacks_plus._keras.random_state import capture_random_state, restore_random_state
+from keras_callbacks_plus.callbacks._preemption import EXIT_STATUS, Preemption, check_signals
+from keras_callbacks_plus.callbacks._resumable_run import ResumableRun, RunSettings
 from keras_callbacks_plus.callbacks._run_store import RunStore
 from keras_callbacks_plus.errors import (
     FitScopeError,
@@ -23,12 +23,10 @@ from keras_callbacks_plus.errors import (
     ResumeError,
     RunMismatchError,
 )
-from keras_callbacks_plus.policies import Progress, Trigger
+from keras_callbacks_plus.policies import Trigger, parse_duration
 from keras_callbacks_plus.storage import is_url, split_path
 
 __all__ = ["BackupAndRestore"]
-
-_LOGGER = logging.getLogger("keras_callbacks_plus")
 
 
 class BackupAndRestore(keras.callbacks.BackupAndRestore):
@@ -45,8 +43,9 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     callback in the list, wherever this one stands in it. The newest two snapshots are kept; a
     damaged one is passed over with a warning.
 
-    This version saves and resumes at the ends of epochs: a `fit` killed in the middle of an epoch
-    trains that epoch again from its exact beginning.
+    A snapshot within an epoch (`save_freq` in batches or minutes, a preemption) goes on at the very
+    next batch: arrays, `tf.data`, `PyDataset` and PyTorch's `DataLoader` are replayed to that place
+    without training, which costs what reading the batches costs; `kcp.resumable(...)` begins there.
 
     What it cannot make exact is said at the start of `fit` with the way to make it so
     (`on_inexact`): an input with state of its own, TensorFlow's shuffling without
@@ -54,16 +53,31 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
 
     Args:
         backup_dir: String or path, folder of the snapshots. One for each run.
-        save_freq: `"epoch"` or a string such as `"5 epochs"`. Defaults to `"epoch"`.
+        save_freq: `"epoch"`, an integer (batches), or a string with a unit: `"5 epochs"`,
+            `"500 batches"`, `"10 min"`. The end of the run is saved in any case.
+            Defaults to `"epoch"`.
         double_checkpoint: Boolean, accepted for Keras's sake: two snapshots are always kept.
         delete_checkpoint: Boolean, whether the snapshots are removed when `fit` has finished
             cleanly. With `False`, a finished script that is run again trains nothing and returns
             its `History`; more `epochs` continue it. Defaults to `True`.
+        save_before_preemption: `True` for `SIGTERM`, or a list of signals such as
+            `["SIGTERM", "SIGUSR1"]`. At the end of the batch in which one arrives (of the epoch,
+            during validation) a snapshot is made durable, the handler that was there before is
+            called, and the process is left with `SystemExit(75)`, which tells a scheduler to start
+            it again. `SIGINT` (Ctrl-C), if listed, stays a `KeyboardInterrupt`.
+            Defaults to `False`.
+        max_time: String such as `"3h50min"`, counted from the making of the callback: when it is
+            used up, a snapshot is made and the process left in the same way. Defaults to `None`.
         on_mismatch: What to do where the run that starts is not the one that was saved (another
-            backend, model, optimizer, number of steps, list of callbacks): `"raise"`, `"warn"` (and
-            resume all the same) or `"ignore"`. Defaults to `"raise"`.
+            backend, version, model, optimizer, batch size, number of steps, list of callbacks):
+            `"raise"`, `"warn"` (and resume all the same) or `"ignore"`. A learning rate that the
+            script has changed is taken over, and more `epochs` are trained. Defaults to `"raise"`.
         on_inexact: What to do where the resumed run cannot be guaranteed to be exact: `"warn"` or
             `"raise"`. Defaults to `"warn"`.
+
+    Attributes:
+        stop_reason: String, why `fit` was left before its end, or `None`.
+        exit_status: Integer, what the process ends with then: 75, `EX_TEMPFAIL`.
 
     Raises:
         InvalidArgumentError: If an argument is not acceptable.
@@ -88,6 +102,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     [0, 1, 2]
     """
 
+    exit_status = EXIT_STATUS
+
     def __init__(
         self,
         backup_dir: str | os.PathLike[str],
@@ -95,6 +111,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         double_checkpoint: bool = False,
         delete_checkpoint: bool = True,
         *,
+        save_before_preemption: Any = False,
+        max_time: str | None = None,
         on_mismatch: Literal["raise", "warn", "ignore"] = "raise",
         on_inexact: Literal["warn", "raise"] = "warn",
     ) -> None:
@@ -106,18 +124,19 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self.on_mismatch = _one_of("on_mismatch", on_mismatch, ("raise", "warn", "ignore"))
         self.on_inexact = _one_of("on_inexact", on_inexact, ("warn", "raise"))
         self._trigger = Trigger.parse(save_freq, argument="save_freq")
-        if self._trigger.unit != "epochs":
-            raise InvalidArgumentError(
-                "save_freq",
-                save_freq,
-                '"epoch" or a number of epochs such as "5 epochs"',
-                "Snapshots in the middle of an epoch are not in this version.",
-            )
-        self._run: _Run | None = None
+        self.save_before_preemption = save_before_preemption
+        self.max_time = max_time
+        self.stop_reason: str | None = None
+        self._signals = check_signals(save_before_preemption)
+        self._deadline: float | None = None
+        if max_time is not None:
+            self._deadline = time.monotonic() + parse_duration(max_time)
+        self._store: RunStore | None = None
+        self._told: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is a fresh callback: it takes the arguments and leaves the running `fit`."""
-        return {**self.__dict__, "_run": None, "_model": None}
+        return {**self.__dict__, "_store": None, "_model": None}
 
     def set_model(self, model: Any) -> None:
         """Keras's: sets the model; refuses one that is not a Keras 3 model."""
@@ -133,8 +152,26 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
                 "Use it in `model.fit(..., callbacks=[...])`; in a training loop of your own, save "
                 "what the loop needs yourself."
             )
-        self._run = _Run(self, scope)
-        self._run.begin()
+        others = [c for c in scope.callbacks if not isinstance(c, BackupAndRestore)]
+        if len(others) != len(scope.callbacks) - 1:
+            raise InvalidArgumentError(
+                "callbacks",
+                [type(c).__name__ for c in scope.callbacks],
+                "a list with one BackupAndRestore",
+                "Two would restore over each other: remove one.",
+            )
+        self.stop_reason = None
+        self._told.clear()
+        self._store = RunStore(self.backup_dir)
+        settings = RunSettings(
+            self._trigger,
+            self.delete_checkpoint,
+            self._check_fingerprint,
+            self._tell_inexact,
+            self._stopping,
+        )
+        preemption = Preemption(self._signals, self._deadline, time.monotonic)
+        ResumableRun(scope, self.params, others, self._store, settings, preemption).begin()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Nothing: the snapshot is taken after all callbacks have run."""
@@ -144,182 +181,44 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
 
     @compat.unused_hook
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Nothing."""
+        """Nothing: the snapshot is taken after all callbacks have run."""
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Nothing: what is left to do is done after all callbacks have run."""
 
     def wait_until_finished(self) -> None:
         """Blocks until the last snapshot is durable; raises if it could not be written."""
-        if self._run is not None:
-            self._run.store.wait_until_finished()
+        if self._store is not None:
+            self._store.wait_until_finished()
 
+    # ---------------------------------------------------------------- parts
 
-class _Run:
-    """One `fit` under backup: its snapshots, and where it was resumed."""
+    def _stopping(self, reason: str) -> None:
+        self.stop_reason = reason
 
-    def __init__(self, owner: BackupAndRestore, scope: FitScope) -> None:
-        self.owner = owner
-        self.scope = scope
-        self.model = scope.model
-        self.others = [c for c in scope.callbacks if not isinstance(c, BackupAndRestore)]
-        if len(self.others) != len(scope.callbacks) - 1:
-            raise InvalidArgumentError(
-                "callbacks",
-                [type(c).__name__ for c in scope.callbacks],
-                "a list with one BackupAndRestore",
-                "Two would restore over each other: remove one.",
-            )
-        self.store = RunStore(owner.backup_dir)
-        self.states: CallbackStates | None = None
-        self.resumed: dict[str, Any] | None = None
-        self.first_epoch: int | None = None
-        self.buffers: dict[str, list[Any]] | None = None
-        self.finished = False
-        self.told: set[str] = set()
-        self.last_loss = 0.0
-
-    def begin(self) -> None:
-        """In `on_train_begin`: everything that must be known before the first epoch."""
-        self.tell_inexact(training_state.why_inexact(self.scope))
-        self.resumed = self.store.newest()
-        if self.resumed is not None:
-            training_state.ensure_built(self.model, self.resumed["build_config"])
-            self.check_fingerprint(self.resumed)
-            epochs = self.owner.params["epochs"]
-            start = self.resumed["epoch"]
-            self.first_epoch = self.resumed["first_epoch"]
-            self.finished = start >= epochs or (
-                self.resumed["stopped"] and epochs <= self.resumed["epochs"]
-            )
-            compat.set_initial_epoch(self.model, epochs if self.finished else start)
-            if self.finished:  # `fit` runs no epoch, and ends by finalizing the variables
-                training_state.assign_model(self.model, self.resumed["model"])
-        scope = self.scope
-        scope.at("before_epoch_begin", self.epoch_begins)
-        scope.at("after_epoch_end", self.epoch_ended)
-        scope.at("before_train_end", self.train_ends)
-        scope.at("after_train_end", self.train_ended)
-        scope.on_failure("close", self.failed)
-
-    def epoch_begins(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Before any callback's `on_epoch_begin`: the first time, the state is put back."""
-        if self.states is not None:
-            return
-        compat.set_initial_epoch(self.model, None)
-        self.states = CallbackStates(self.others)
-        if self.resumed is None:
-            self.first_epoch = epoch
-            if self.model.built:  # so that a kill in the first epoch keeps these initial weights
-                training_state.ensure_built(self.model, None)  # the optimizer, on TensorFlow
-                self.snapshot(epoch, stopped=False)
-            return
-        training_state.assign_model(self.model, self.resumed["model"])
-        self.restore_callbacks()
-        iterator = self.scope.epoch_iterator
-        if self.resumed["adapter_epoch"] is not None:
-            compat.set_adapter_epoch(iterator, self.resumed["adapter_epoch"])
-        compat.advance_dataset(iterator, epoch - self.resumed["first_epoch"])
-        restore_random_state(self.resumed["random"])  # last: whatever came before may have drawn
-        _LOGGER.info("Resumed at the beginning of epoch %d from %s", epoch, self.owner.backup_dir)
-        self.resumed = None
-
-    def epoch_ended(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """After every callback's `on_epoch_end`, `History` included."""
-        self.last_loss = log_values.scalar(logs, "loss") or 0.0
-        stopped = bool(self.model.stop_training)
-        last = epoch + 1 >= self.owner.params["epochs"]
-        due = self.owner._trigger.due(
-            before=Progress(epochs=epoch, batches=0, seconds=0.0),
-            now=Progress(epochs=epoch + 1, batches=0, seconds=0.0),
-        )
-        if due or stopped or last:
-            self.snapshot(epoch + 1, stopped=stopped)
-
-    def train_ends(self, logs: dict[str, Any] | None = None) -> None:
-        """Before any `on_train_end`: a finished run that was started again gets its state here."""
-        if self.finished and self.resumed is not None:
-            self.states = CallbackStates(self.others)
-            self.restore_callbacks()
-            restore_random_state(self.resumed["random"])
-        compat.set_initial_epoch(self.model, None)
-
-    def train_ended(self, logs: dict[str, Any] | None = None) -> None:
-        """After every `on_train_end`: the run is over, and was not cut short."""
-        self.store.wait_until_finished()
-        if self.owner.delete_checkpoint and math.isfinite(self.last_loss):
-            self.store.delete()
-
-    def failed(self, error: BaseException) -> None:
-        """`fit` is being left by an exception: what was committed stays."""
-        compat.set_initial_epoch(self.model, None)
-        self.store.wait_until_finished()
-
-    def restore_callbacks(self) -> None:
-        """Puts back the state of every callback in the list."""
-        assert self.states is not None
-        assert self.resumed is not None
-        self.states.restore(self.resumed["callbacks"])
-
-    def snapshot(self, epoch: int, *, stopped: bool) -> None:
-        """Copies the state now, and has it written in the background."""
-        assert self.states is not None
-        self.store.wait_until_finished()  # its memory is used again
-        self.buffers = training_state.capture_model(self.model, self.buffers)
-        callbacks, lost = self.states.capture()
-        self.tell_inexact(
-            f"The state of {name} is not kept: give the callback `get_state` and `set_state`."
-            for name in lost
-        )
-        tree = {
-            "format": training_state.FORMAT,
-            "epoch": epoch,
-            "epochs": self.owner.params["epochs"],
-            "first_epoch": self.first_epoch,
-            "stopped": stopped,
-            "model": self.buffers,
-            "build_config": training_state.build_config(self.model),
-            "random": capture_random_state(),
-            "adapter_epoch": compat.adapter_epoch(self.scope.epoch_iterator),
-            "callbacks": callbacks,
-            "fingerprint": self.fingerprint(),
-        }
-        self.store.commit(tree, epoch=epoch, before=self.wait_for_the_others)
-
-    def wait_for_the_others(self) -> None:
-        """A snapshot must not promise files that other callbacks have yet to write."""
-        for callback in self.others:
-            wait = getattr(callback, "wait_until_finished", None)
-            if callable(wait):
-                wait()
-
-    def fingerprint(self) -> dict[str, Any]:
-        """What must be equal for another run to be the continuation of this one."""
-        return training_state.fingerprint(self.scope, self.owner.params, self.others)
-
-    def check_fingerprint(self, saved: dict[str, Any]) -> None:
+    def _check_fingerprint(self, saved: dict[str, Any], now: dict[str, Any]) -> None:
         """Compares the run that starts with the one that was saved."""
-        lines = training_state.differences(saved["fingerprint"], self.fingerprint())
-        if not lines or self.owner.on_mismatch == "ignore":
+        lines = differences(saved, now)
+        if not lines or self.on_mismatch == "ignore":
             return
         message = (
-            f"The run that is starting is not the one saved in {self.owner.backup_dir}:\n- "
+            f"The run that is starting is not the one saved in {self.backup_dir}:\n- "
             + "\n- ".join(lines)
             + "\nMake the script the same as it was, use another `backup_dir` for a new run, or "
             'pass on_mismatch="warn" to resume all the same.'
         )
-        if self.owner.on_mismatch == "raise":
+        if self.on_mismatch == "raise":
             raise RunMismatchError(message, lines)
         warnings.warn(message, InexactResumeWarning, stacklevel=2)
 
-    def tell_inexact(self, causes: Any) -> None:
+    def _tell_inexact(self, causes: Iterable[str]) -> None:
         """Says once why the resumed run may differ, or raises."""
         for cause in causes:
-            if cause in self.told:
+            if cause in self._told:
                 continue
-            self.told.add(cause)
+            self._told.add(cause)
             message = f"Resuming this run would not be exact. {cause}"
-            if self.owner.on_inexact == "raise":
+            if self.on_inexact == "raise":
                 raise ResumeError(message)
             warnings.warn(message, InexactResumeWarning, stacklevel=2)
 

@@ -21,9 +21,11 @@ from keras_callbacks_plus.storage import (
     read_container,
 )
 
-__all__ = ["RunStore"]
+__all__ = ["FORMAT", "SERIES", "RunStore"]
 
-_SERIES = "training_state"
+FORMAT = 2
+
+SERIES = "training_state"
 _GENERATIONS = 2
 
 
@@ -46,11 +48,11 @@ class RunStore:
         """
         for fact in self._store.recover():
             warnings.warn(fact, CheckpointWarning, stacklevel=4)
-        records = self._store.records(_SERIES)
+        records = self._store.records(SERIES)
         troubles = []
         for record in reversed(records):
             try:
-                return read_container(self._store.path_of(record))
+                return _of_this_format(read_container(self._store.path_of(record)), record.path)
             except (CheckpointCorruptedError, OSError) as error:
                 troubles.append(str(error))
                 warnings.warn(
@@ -66,26 +68,30 @@ class RunStore:
             + " Nothing was deleted. Delete the folder, or name another one, to start afresh."
         )
 
-    def commit(self, tree: Any, *, epoch: int, before: Callable[[], None]) -> None:
+    def commit(
+        self, tree: Any, *, epoch: int, batch: int | None, before: Callable[[], None]
+    ) -> None:
         """Has a snapshot written in the background.
 
         Args:
             tree: The snapshot; its arrays must not change until `wait_until_finished`.
-            epoch: The epoch that will come next.
+            epoch: The epoch in which training goes on.
+            batch: Batches of it that are done; `None` at its beginning.
             before: Runs in the writer thread before the snapshot is committed.
         """
         payload = ContainerPayload(tree)
+        place = "" if batch is None else f"-{batch:08d}"
 
         def job() -> None:
             before()
             with self._store.transaction() as transaction:
                 transaction.commit(
-                    f"snapshot-{epoch:06d}.kcp",
+                    f"snapshot-{epoch:06d}{place}.kcp",
                     payload,
-                    series=_SERIES,
-                    kind=_SERIES,
+                    series=SERIES,
+                    kind=SERIES,
                     epoch=epoch,
-                    batch=None,
+                    batch=batch,
                     step=None,
                     metrics={},
                 )
@@ -102,12 +108,23 @@ class RunStore:
         with self._store.transaction() as transaction:
             transaction.decide(
                 lambda records: {
-                    r.path: (False, "the run has finished") for r in records if r.series == _SERIES
+                    r.path: (False, "the run has finished") for r in records if r.series == SERIES
                 }
             )
         self._store.remove_if_empty()
 
 
+def _of_this_format(tree: Any, path: str) -> Any:
+    found = tree.get("format") if isinstance(tree, dict) else None
+    if found == FORMAT:
+        return tree
+    raise ResumeError(
+        f"The snapshot {path} has format {found}, and this version reads format {FORMAT}. Resume "
+        "the run with the version of keras-callbacks-plus that saved it, or name another "
+        "`backup_dir` to start afresh."
+    )
+
+
 def _newest_generations(records: tuple[CheckpointRecord, ...]) -> dict[str, tuple[bool, str]]:
-    members = [r for r in records if r.series == _SERIES]
+    members = [r for r in records if r.series == SERIES]
     return {d.path: (d.keep, d.reason) for d in decide(LatestN(_GENERATIONS), members)}

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_callbacks_plus._keras.callback_state import CallbackStates, is_plain
+from keras_callbacks_plus._keras.callback_state import CallbackStates
+from keras_callbacks_plus._keras.plain_state import is_plain
 
 pytestmark = pytest.mark.backend
 

@@ -1,0 +1,352 @@
+"""One `fit` under backup: when a snapshot is taken, what is in it, and how it is put back."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from keras_callbacks_plus._keras import compat, input_state, training_state
+from keras_callbacks_plus._keras import logs as log_values
+from keras_callbacks_plus._keras.callback_state import CallbackStates
+from keras_callbacks_plus._keras.fast_forward import FastForward
+from keras_callbacks_plus._keras.fingerprint import fingerprint
+from keras_callbacks_plus._keras.fit_scope import FitScope
+from keras_callbacks_plus._keras.progress import batches_done
+from keras_callbacks_plus._keras.random_state import capture_random_state, restore_random_state
+from keras_callbacks_plus.callbacks._preemption import Preemption
+from keras_callbacks_plus.callbacks._run_store import FORMAT, RunStore
+from keras_callbacks_plus.policies import Progress, Trigger
+
+__all__ = ["ResumableRun", "RunSettings"]
+
+_LOGGER = logging.getLogger("keras_callbacks_plus")
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What the callback asks of a run.
+
+    Args:
+        trigger: When a snapshot is due.
+        delete_at_end: Whether the snapshots go when `fit` has finished cleanly.
+        check: Compares a saved fingerprint with the one of this run.
+        tell_inexact: Says why a resume would not be exact, once per cause.
+        stopping: Told why `fit` is being left, when it is.
+    """
+
+    trigger: Trigger
+    delete_at_end: bool
+    check: Callable[[dict[str, Any], dict[str, Any]], None]
+    tell_inexact: Callable[[Iterable[str]], None]
+    stopping: Callable[[str], None]
+
+
+class ResumableRun:
+    """One `fit` under backup.
+
+    Args:
+        scope: The running `fit`.
+        params: Keras's parameters of the callbacks.
+        others: The callbacks whose state is kept.
+        store: The snapshots.
+        settings: What the callback asks for.
+        preemption: When to leave before the end.
+    """
+
+    def __init__(
+        self,
+        scope: FitScope,
+        params: dict[str, Any],
+        others: list[Any],
+        store: RunStore,
+        settings: RunSettings,
+        preemption: Preemption,
+    ) -> None:
+        self._scope = scope
+        self._model = scope.model
+        self._params = params
+        self._others = others
+        self._store = store
+        self._settings = settings
+        self._preemption = preemption
+        self._within_epochs = settings.trigger.unit != "epochs" or preemption.wanted
+        self._rates = training_state.configured_rates(scope.model)
+        self._states: CallbackStates | None = None
+        self._input: input_state.InputState | None = None
+        self._resumed: dict[str, Any] | None = None
+        self._first_epoch: int | None = None
+        self._buffers: dict[str, list[Any]] | None = None
+        self._finished = False
+        self._last_loss = 0.0
+        self._epoch = 0
+        self._start: dict[str, Any] = {}
+        self._executions = 0
+        self._batches_before = 0
+        self._batches = 0
+        self._acted = Progress(seconds=time.monotonic())
+
+    # ---------------------------------------------------------------- the beginning
+
+    def begin(self) -> None:
+        """In `on_train_begin`: everything that must be known before the first epoch."""
+        scope = self._scope
+        self._settings.tell_inexact(input_state.why_inexact(scope))
+        self._resumed = resumed = self._store.newest()
+        if resumed is not None:
+            training_state.ensure_built(self._model, resumed["build_config"])
+            self._settings.check(resumed["fingerprint"], self._fingerprint())
+            epochs, start = self._params["epochs"], resumed["epoch"]
+            self._first_epoch = resumed["first_epoch"]
+            within = resumed["executions"] > 0
+            self._finished = not within and (
+                start >= epochs or (resumed["stopped"] and epochs <= resumed["epochs"])
+            )
+            compat.set_initial_epoch(self._model, epochs if self._finished else start)
+            if self._finished:  # `fit` runs no epoch, and ends by finalizing the variables
+                training_state.assign_model(self._model, resumed["model"])
+            elif within:
+                self._pass_over(resumed)
+        scope.at("before_epoch_begin", self._epoch_begins)
+        scope.at("after_epoch_begin", self._epoch_began, last=True)
+        if self._within_epochs:
+            scope.at("after_train_batch_begin", self._batch_began, last=True)
+            scope.at("after_train_batch_end", self._batch_ended, last=True)
+        scope.at("after_epoch_end", self._epoch_ended, last=True)
+        scope.at("before_train_end", self._train_ends)
+        scope.at("after_train_end", self._train_ended, last=True)
+        scope.on_failure("close", self._failed)
+
+    def _pass_over(self, resumed: dict[str, Any]) -> None:
+        """Has the executions of the epoch that are done passed over."""
+
+        def before_data() -> None:
+            restore_random_state(resumed["start"]["random_at_data"])
+
+        def put_back() -> bool:
+            self._assign_model(resumed)
+            whole = training_state.assign_metrics(self._model, resumed["metrics"])
+            return whole and bool(self._model.built)
+
+        def arrived() -> None:
+            assert self._input is not None
+            restore_random_state(resumed["random"], of_python=not self._input.drawn_ahead)
+            self._model.stop_training = resumed["stopped"]
+
+        FastForward(
+            self._scope,
+            resumed["executions"],
+            logs=resumed["logs"],
+            seeks=callable(getattr(compat.python_input(self._scope.epoch_iterator), "seek", None)),
+            before_data=before_data,
+            put_back=put_back,
+            arrived=arrived,
+        ).begin()
+
+    def _epoch_begins(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Before any callback's `on_epoch_begin`: the first time, the state is put back."""
+        self._epoch = epoch
+        self._batches_before += self._batches
+        self._executions = self._batches = 0
+        resumed = self._resumed
+        if self._states is None:
+            self._preemption.catch(self._scope)
+            compat.set_initial_epoch(self._model, None)
+            self._states = CallbackStates(self._others)
+            self._input = input_state.InputState(self._scope)
+            if resumed is None:
+                self._first_epoch = epoch
+                if self._model.built:  # a kill in the first epoch keeps these initial weights
+                    training_state.ensure_built(self._model, None)  # TensorFlow: the optimizer
+                    self._snapshot(epoch, stopped=False)
+            else:
+                self._put_back(resumed)
+        if resumed is not None and resumed["start"] is not None:
+            self._start = dict(resumed["start"])
+        elif self._within_epochs:
+            self._start = {
+                "callbacks": self._states.capture()[0],
+                "iterations": training_state.iterations(self._model),
+            }
+
+    def _put_back(self, resumed: dict[str, Any]) -> None:
+        """Everything as it was at the beginning of the epoch; within one, the model is ahead."""
+        assert self._states is not None
+        assert self._input is not None
+        start = resumed["start"]
+        self._batches_before = resumed["batches"] - resumed["batches_of_epoch"]
+        self._assign_model(resumed)
+        if start is not None and self._model.built:
+            training_state.assign_iterations(self._model, start["iterations"])
+        self._states.restore((start or resumed)["callbacks"])
+        self._input.restore(
+            (start or resumed)["input"], epochs_before=resumed["epoch"] - resumed["first_epoch"]
+        )
+        if start is None:
+            restore_random_state(resumed["random"])  # last: what came before may have drawn
+
+    def _assign_model(self, resumed: dict[str, Any]) -> None:
+        """Puts the variables back, and the rate that the script has changed since, if it has."""
+        if not self._model.built:
+            return  # TensorFlow, and a model that only a step can build
+        training_state.assign_model(self._model, resumed["model"])
+        saved, now = resumed["rates"], self._rates
+        if now is not None and saved is not None and saved != now and len(saved) == len(now):
+            training_state.set_rates(self._model, now)
+
+    def _epoch_began(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """After every callback's `on_epoch_begin`, before the epoch's data."""
+        assert self._states is not None
+        assert self._input is not None
+        resumed, self._resumed = self._resumed, None
+        pulls = self._model.steps_per_execution
+        if resumed is not None and resumed["start"] is not None:
+            self._executions = resumed["executions"]
+            self._batches = resumed["batches_of_epoch"]
+            self._assign_model(resumed)
+            self._states.restore(resumed["callbacks"])
+            self._input.seek(epoch, (self._executions - 1) * pulls)
+            restore_random_state(resumed["start"]["random"])
+        else:
+            self._input.seek(epoch, 0)
+            if self._within_epochs:
+                held, lost = self._input.capture()
+                self._tell_lost(lost)
+                self._start["input"] = held
+                self._start["random"] = capture_random_state()
+        if resumed is not None:
+            self._acted = Progress(seconds=time.monotonic())
+            _LOGGER.info("Resumed in epoch %d after %d batches", epoch, resumed["batches_of_epoch"])
+
+    # ---------------------------------------------------------------- snapshots
+
+    def _batch_began(self, batch: int, logs: Any = None) -> None:
+        """Before the first batch is taken from the data: its order may be drawn then."""
+        if self._executions == 0:
+            self._start["random_at_data"] = capture_random_state()
+
+    def _batch_ended(self, batch: int, logs: Any = None) -> None:
+        """After every callback's `on_train_batch_end`."""
+        before = self._batches_before + self._batches
+        self._executions += 1
+        self._batches = batches_done(
+            batch,
+            steps=self._params.get("steps"),
+            steps_per_execution=self._model.steps_per_execution,
+        )
+        now = Progress(batches=self._batches_before + self._batches, seconds=time.monotonic())
+        leaving = self._preemption.reason()
+        due = self._settings.trigger.unit != "epochs" and self._settings.trigger.due(
+            before=Progress(batches=before, seconds=self._acted.seconds), now=now
+        )
+        if not due and leaving is None:
+            return
+        self._acted = now
+        self._scope.flush_batch_hooks()
+        self._snapshot(self._epoch, stopped=bool(self._model.stop_training), logs=logs)
+        self._leave(leaving)
+
+    def _epoch_ended(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """After every callback's `on_epoch_end`, `History` included."""
+        self._last_loss = log_values.scalar(logs, "loss") or 0.0
+        stopped = bool(self._model.stop_training)
+        last = epoch + 1 >= self._params["epochs"]
+        now = time.monotonic()
+        due = self._settings.trigger.due(
+            before=Progress(epochs=epoch, seconds=self._acted.seconds),
+            now=Progress(epochs=epoch + 1, seconds=now),
+        )
+        leaving = None if stopped or last else self._preemption.reason()
+        self._batches_before += self._batches
+        self._executions = self._batches = 0
+        if due or stopped or last or leaving is not None:
+            self._acted = Progress(seconds=now)
+            self._snapshot(epoch + 1, stopped=stopped)
+        self._leave(leaving)
+
+    def _leave(self, reason: str | None) -> None:
+        if reason is None:
+            return
+        self._store.wait_until_finished()
+        text = f"{reason}; saved in epoch {self._epoch} after {self._batches} batches"
+        self._settings.stopping(text)
+        _LOGGER.warning("Training is being left: %s. Start the script again to go on.", text)
+        self._preemption.leave()
+
+    def _snapshot(self, epoch: int, *, stopped: bool, logs: Any = None) -> None:
+        """Copies the state now, and has it written in the background."""
+        assert self._states is not None
+        assert self._input is not None
+        within = self._executions > 0
+        self._store.wait_until_finished()  # its memory is used again
+        self._buffers = training_state.capture_model(self._model, self._buffers)
+        callbacks, lost = self._states.capture()
+        held, lost_of_input = (self._start["input"], []) if within else self._input.capture()
+        self._tell_lost([*lost, *lost_of_input])
+        tree = {
+            "format": FORMAT,
+            "time": time.time(),
+            "epoch": epoch,
+            "epochs": self._params["epochs"],
+            "first_epoch": self._first_epoch,
+            "executions": self._executions,
+            "batches_of_epoch": self._batches,
+            "batches": self._batches_before + self._batches,
+            "stopped": stopped,
+            "logs": training_state.plain_logs(logs) if within else None,
+            "model": self._buffers,
+            "metrics": training_state.capture_metrics(self._model) if within else None,
+            "build_config": training_state.build_config(self._model),
+            "rates": self._rates,
+            "random": capture_random_state(),
+            "input": held,
+            "callbacks": callbacks,
+            "start": dict(self._start) if within else None,
+            "fingerprint": self._fingerprint(),
+        }
+        self._store.commit(
+            tree,
+            epoch=epoch,
+            batch=self._batches if within else None,
+            before=self._wait_for_the_others,
+        )
+
+    def _tell_lost(self, names: Iterable[str]) -> None:
+        self._settings.tell_inexact(
+            f"The state of {name} is not kept: give the object `get_state` and `set_state`, or "
+            "hold it in plain data."
+            for name in names
+        )
+
+    def _wait_for_the_others(self) -> None:
+        """A snapshot must not promise files that other callbacks have yet to write."""
+        for callback in self._others:
+            wait = getattr(callback, "wait_until_finished", None)
+            if callable(wait):
+                wait()
+
+    def _fingerprint(self) -> dict[str, Any]:
+        return fingerprint(self._scope, self._params, self._others)
+
+    # ---------------------------------------------------------------- the end
+
+    def _train_ends(self, logs: dict[str, Any] | None = None) -> None:
+        """Before any `on_train_end`: a finished run that was started again gets its state here."""
+        if self._finished and self._resumed is not None:
+            CallbackStates(self._others).restore(self._resumed["callbacks"])
+            restore_random_state(self._resumed["random"])
+        compat.set_initial_epoch(self._model, None)
+
+    def _train_ended(self, logs: dict[str, Any] | None = None) -> None:
+        """After every `on_train_end`: the run is over, and was not cut short."""
+        self._store.wait_until_finished()
+        if self._settings.delete_at_end and math.isfinite(self._last_loss):
+            self._store.delete()
+
+    def _failed(self, error: BaseException) -> None:
+        """`fit` is being left by an exception: what was committed stays."""
+        compat.set_initial_epoch(self._model, None)
+        self._store.wait_until_finished()
