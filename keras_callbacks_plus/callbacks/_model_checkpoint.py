@@ -13,6 +13,7 @@ import keras
 from keras_callbacks_plus._keras import compat, messages
 from keras_callbacks_plus._keras import logs as log_values
 from keras_callbacks_plus._keras.fit_scope import FitScope
+from keras_callbacks_plus._keras.learning_rate import to_number
 from keras_callbacks_plus._keras.model_files import ModelFileWriter
 from keras_callbacks_plus._keras.progress import batches_done
 from keras_callbacks_plus.callbacks._base import StatefulCallback
@@ -284,7 +285,7 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
             path=name,
             epoch=epoch,
             batch=batch,
-            step=None if step is None else int(compat.to_numpy(step.value)),
+            step=None if step is None else int(to_number(step)),
             metrics=metrics,
             size=payload.size_hint,
             time=time.time(),

@@ -112,7 +112,7 @@ def test_max_time_saves_and_leaves_and_every_start_gets_further(tmp_path, monkey
     while not results:
         starts += 1
         assert starts < 50, "it does not get further"
-        backup = kcp.BackupAndRestore(tmp_path / "b", delete_checkpoint=False, max_time="25 s")
+        backup = kcp.BackupAndRestore(tmp_path / "b", delete_checkpoint=False, max_time="9 s")
         try:
             results.append(fit(tmp_path / "b", backup=backup))
         except SystemExit as left:
