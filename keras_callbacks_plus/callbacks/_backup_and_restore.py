@@ -226,7 +226,10 @@ def _folder(backup_dir: object) -> str:
     if isinstance(backup_dir, str | os.PathLike) and os.fspath(backup_dir):
         return str(os.fspath(backup_dir))
     raise InvalidArgumentError(
-        "backup_dir", backup_dir, "the path of a folder", 'Pass a string such as "runs/a/backup".'
+        "backup_dir",
+        backup_dir,
+        "the path of a folder",
+        'Empty `backup_dir` argument passed: pass a string such as "runs/a/backup".',
     )
 
 
