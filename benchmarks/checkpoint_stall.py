@@ -148,7 +148,10 @@ def make_callback(way, folder, model):
 
 
 def has(module):
-    return importlib.util.find_spec(module) is not None
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent is missing
+        return False
 
 
 def measure_stalls(model, rounds):

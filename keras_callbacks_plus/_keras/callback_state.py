@@ -64,20 +64,34 @@ class CallbackStates:
                 states.append({"attributes": {k: plain_copy(v) for k, v in held.items()}})
         return states, lost
 
-    def restore(self, states: Sequence[dict[str, Any]]) -> None:
+    def restore(self, states: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
         """Puts back what `capture` returned, callback by callback.
 
+        Each takes the first state of its class that no one before it has taken; in a list that has
+        changed, a new callback is left as it is.
+
         Args:
-            states: One tree for each callback, in the order of the list.
+            states: One tree for each callback, in the order of the list that was saved.
+            names: The class of each, as `names` gave it.
         """
-        for callback, watch, state in zip(self._callbacks, self._watches, states, strict=True):
-            if "protocol" in state:
-                callback.set_state(state["protocol"])
-            elif watch is not None:
-                watch.put_back(state["attributes"])
-            else:
-                for name, value in state["attributes"].items():
-                    setattr(callback, name, plain_copy(value))
+        left = list(zip(names, states, strict=True))
+        own = self.names(self._callbacks)
+        for name, callback, watch in zip(own, self._callbacks, self._watches, strict=True):
+            found = next((pair for pair in left if pair[0] == name), None)
+            if found is None:
+                continue
+            left = [pair for pair in left if pair is not found]
+            self._put_back(callback, watch, found[1])
+
+    @staticmethod
+    def _put_back(callback: Any, watch: AttributeWatch | None, state: dict[str, Any]) -> None:
+        if "protocol" in state:
+            callback.set_state(state["protocol"])
+        elif watch is not None:
+            watch.put_back(state["attributes"])
+        else:
+            for name, value in state["attributes"].items():
+                setattr(callback, name, plain_copy(value))
 
 
 def _has_protocol(callback: Any) -> bool:

@@ -237,7 +237,10 @@ def _folder(backup_dir: object) -> str:
             'object store from there; `ModelCheckpoint` does write to "s3://..." by itself.',
         )
     raise InvalidArgumentError(
-        "backup_dir", backup_dir, "the path of a folder", 'Pass a string such as "runs/a/backup".'
+        "backup_dir",
+        backup_dir,
+        "the path of a folder",
+        'Empty `backup_dir` argument passed: pass a string such as "runs/a/backup".',
     )
 
 

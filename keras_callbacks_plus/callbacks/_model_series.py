@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from keras_callbacks_plus._keras import compat
+from keras_callbacks_plus._keras.learning_rate import to_number
 from keras_callbacks_plus._keras.model_files import ModelFileWriter
 from keras_callbacks_plus.callbacks._checkpoint_name import CheckpointName
 from keras_callbacks_plus.callbacks._series import Candidate, Series, place
@@ -182,4 +183,4 @@ def step_of(model: Any) -> int | None:
     """How many steps the model's optimizer has made, or `None` without one."""
     compat.recover_state_after_failure(model)
     step = getattr(getattr(model, "optimizer", None), "iterations", None)
-    return None if step is None else int(compat.to_numpy(step.value))
+    return None if step is None else int(to_number(step))

@@ -181,7 +181,7 @@ class ResumableRun:
         self._assign_model(resumed)
         if start is not None and self._model.built:
             training_state.assign_iterations(self._model, start["iterations"])
-        self._states.restore((start or resumed)["callbacks"])
+        self._states.restore((start or resumed)["callbacks"], _names(resumed))
         self._input.restore(
             (start or resumed)["input"], epochs_before=resumed["epoch"] - resumed["first_epoch"]
         )
@@ -207,7 +207,7 @@ class ResumableRun:
             self._executions = resumed["executions"]
             self._batches = resumed["batches_of_epoch"]
             self._assign_model(resumed)
-            self._states.restore(resumed["callbacks"])
+            self._states.restore(resumed["callbacks"], _names(resumed))
             self._input.seek(epoch, (self._executions - 1) * pulls)
             restore_random_state(resumed["start"]["random"])
         else:
@@ -336,7 +336,8 @@ class ResumableRun:
     def _train_ends(self, logs: dict[str, Any] | None = None) -> None:
         """Before any `on_train_end`: a finished run that was started again gets its state here."""
         if self._finished and self._resumed is not None:
-            CallbackStates(self._others).restore(self._resumed["callbacks"])
+            states = CallbackStates(self._others)
+            states.restore(self._resumed["callbacks"], _names(self._resumed))
             restore_random_state(self._resumed["random"])
         compat.set_initial_epoch(self._model, None)
 
@@ -350,3 +351,8 @@ class ResumableRun:
         """`fit` is being left by an exception: what was committed stays."""
         compat.set_initial_epoch(self._model, None)
         self._store.wait_until_finished()
+
+
+def _names(resumed: dict[str, Any]) -> list[str]:
+    names: list[str] = resumed["fingerprint"]["callbacks"]
+    return names

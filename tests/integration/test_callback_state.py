@@ -30,7 +30,7 @@ def test_a_strangers_changed_plain_attributes_are_its_state():
     assert lost == []
 
     after = Stranger(alpha=0.2)  # the restarted script has another argument
-    CallbackStates([after]).restore(captured)
+    CallbackStates([after]).restore(captured, CallbackStates.names([after]))
     assert after.seen == [3]
     np.testing.assert_array_equal(after.total, [1, 1])
     assert after.alpha == 0.2
@@ -58,7 +58,7 @@ def test_keras_own_callbacks_keep_their_state():
     before.best, before.wait, before.cooldown_counter = 0.5, 2, 1
     captured, lost = CallbackStates([before]).capture()
     after = keras.callbacks.ReduceLROnPlateau(patience=5)
-    CallbackStates([after]).restore(captured)
+    CallbackStates([after]).restore(captured, CallbackStates.names([after]))
     assert (after.best, after.wait, after.cooldown_counter) == (0.5, 2, 1)
     assert after.patience == 5
     assert lost == []
@@ -70,7 +70,7 @@ def test_history_is_kept_and_copied():
     captured, _ = CallbackStates([before]).capture()
     before.history["loss"].append(0.1)
     after = keras.callbacks.History()
-    CallbackStates([after]).restore(captured)
+    CallbackStates([after]).restore(captured, CallbackStates.names([after]))
     assert after.history == {"loss": [1.0, 0.5]}
     assert after.epoch == [0, 1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -108,16 +109,14 @@ def test_max_time_saves_and_leaves_and_every_start_gets_further(tmp_path, monkey
     whole = fit(tmp_path / "a")
     ticks = itertools.count()
     monkeypatch.setattr(_backup_and_restore.time, "monotonic", lambda: float(next(ticks)))
-    results, codes, starts = [], [], 0
+    results, starts = [], 0
     while not results:
         starts += 1
         assert starts < 50, "it does not get further"
         backup = kcp.BackupAndRestore(tmp_path / "b", delete_checkpoint=False, max_time="9 s")
-        try:
+        with contextlib.suppress(SystemExit):
             results.append(fit(tmp_path / "b", backup=backup))
-        except SystemExit as left:
-            codes.append((left.code, backup.stop_reason[:19]))
-    assert starts > 1
-    assert set(codes) == {(75, "max_time is used up")}
+        assert results or backup.stop_reason.startswith("max_time is used up")
+    assert starts > 2
     assert backup.stop_reason is None
     assert same(results[0], whole)
