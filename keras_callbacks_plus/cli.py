@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from keras_callbacks_plus import _inspection
 from keras_callbacks_plus._terminal import Terminal
 from keras_callbacks_plus._version import __version__
 from keras_callbacks_plus.errors import CallbacksPlusError, CheckpointCorruptedError
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
             added.add_argument("names", metavar="FILE", nargs="*", help="as `kcp ls` names them")
             added.add_argument("--all", action="store_true", help="all checkpoints of the folder")
             added.add_argument("--dry-run", action="store_true", help="only say what would go")
+    _inspection.add_commands(add)
     return parser
 
 
