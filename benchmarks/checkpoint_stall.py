@@ -139,12 +139,18 @@ def make_callback(way, folder, model):
         return keras.callbacks.ModelCheckpoint(path, save_weights_only=weights_only)
     if kind == "orbax":
         return keras.callbacks.OrbaxCheckpoint(folder, save_on_background=True)
-    callback = kcp.ModelCheckpoint(path, save_weights_only=weights_only)
-    if kind == "kcp cow":  # which the callback has no argument for
-        if not snapshot.views_survive_training():
-            return None
-        callback._files = ModelFileWriter(model, weights_only=weights_only, copy_on_write=True)
-    return callback
+    if kind != "kcp cow":
+        return kcp.ModelCheckpoint(path, save_weights_only=weights_only)
+    if not snapshot.views_survive_training():
+        return None
+
+    class CopyOnWrite(kcp.ModelCheckpoint):  # which the callback has no argument for
+        def on_train_begin(self, logs=None):
+            super().on_train_begin(logs)
+            files = ModelFileWriter(model, weights_only=weights_only, copy_on_write=True)
+            self._series._files = files
+
+    return CopyOnWrite(path, save_weights_only=weights_only)
 
 
 def has(module):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from keras_callbacks_plus._checkpoint_commands import add_commands
+from keras_callbacks_plus import _checkpoint_commands, _snapshot_commands
 from keras_callbacks_plus._terminal import Terminal
 from keras_callbacks_plus._version import __version__
 from keras_callbacks_plus.errors import CallbacksPlusError, InvalidArgumentError
@@ -56,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_arguments(
         add("demo", _demo, "Train on real digits, get killed, go on, and prove every claim.")
     )
-    add_commands(add)
+    _checkpoint_commands.add_commands(add)
+    _snapshot_commands.add_commands(add)
     return parser
 
 

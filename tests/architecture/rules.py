@@ -40,8 +40,9 @@ ARROWS: dict[str, frozenset[str]] = {
     "_checkpoint_commands": frozenset(
         {"", "errors", "policies", "storage", "reading", "_terminal"}
     ),
+    "_snapshot_commands": frozenset({"errors", "storage", "_terminal"}),
     "cli": frozenset({"", "_version", "errors", "policies", "schedules", "storage", "demo"})
-    | {"_terminal", "_checkpoint_commands"},
+    | {"_terminal", "_checkpoint_commands", "_snapshot_commands"},
 }
 
 # Room -> other packages that it may import. Keras and its backends stand in rules of their own.
@@ -53,6 +54,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "callbacks": frozenset({"numpy"}),
     "demo": frozenset({"numpy", "matplotlib", "sklearn", "tensorboard"}),
     "_terminal": frozenset({"rich"}),
+    "_snapshot_commands": frozenset({"numpy"}),
     "cli": frozenset({"rich"}),
 }
 
@@ -67,7 +69,7 @@ IMPURE_MODULES = _words(
     " subprocess tempfile threading time"
 )
 PICKLES = _words("cloudpickle dill joblib marshal pickle shelve")
-PRINTING_ROOMS = frozenset({"cli", "_checkpoint_commands", "_terminal", "demo"})
+PRINTING_ROOMS = _words("cli _checkpoint_commands _snapshot_commands _terminal demo")
 
 FILE_ROOMS = frozenset({"storage/filesystem.py", "storage/remote.py"})  # the disk, object stores
 OS_CALLS = _words(

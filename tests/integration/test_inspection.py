@@ -1,0 +1,49 @@
+"""`kcp inspect` and `kcp diff` on the snapshots of real runs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from keras_callbacks_plus.cli import main
+from tests.helpers.resumed_runs import train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    train(folder, save_freq="4 batches", epochs=1)
+    return folder / "backup"
+
+
+def test_inspect_shows_where_the_run_goes_on_and_what_is_kept(run, capsys):
+    assert main(["inspect", str(run), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["goes on in epoch"], facts["batches in all"]) == (1, 6)
+    assert facts["batch size"] == 8
+    assert "EarlyStopping" in facts["callbacks"]
+    assert facts["variables of the model"] > 4
+    (within,) = run.glob("snapshot-000000-*.kcp")
+    assert main(["inspect", str(within), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["goes on in epoch"], facts["after batches of it"]) == (0, 4)
+    assert facts["metric accumulators"] >= 2
+    assert main(["inspect", str(run)]) == 0
+    assert "goes on in epoch" in capsys.readouterr().out
+
+
+def test_diff_names_what_differs_and_says_so_by_its_exit_status(run, capsys):
+    (within,) = run.glob("snapshot-000000-*.kcp")
+    assert main(["diff", str(run), str(run)]) == 0
+    assert "the same" in capsys.readouterr().out
+    assert main(["diff", str(within), str(run), "--json"]) == 1
+    places = {row["place"] for row in json.loads(capsys.readouterr().out)}
+    assert {"epoch", "batches", "model.variables[0]"} <= places
+    assert "fingerprint.backend" not in places
+    assert main(["diff", str(within), str(run)]) == 1
+
+
+def test_a_folder_without_a_snapshot_is_an_error_that_says_why(tmp_path, capsys):
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "delete_checkpoint=False" in capsys.readouterr().err
