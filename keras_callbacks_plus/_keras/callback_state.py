@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_callbacks_plus._keras import compat
+from keras_callbacks_plus._keras.csv_log import (
+    capture_csv_log,
+    is_csv_logger,
+)
 from keras_callbacks_plus._keras.plain_state import AttributeWatch, plain_copy
 
-__all__ = ["CallbackStates"]
+__all__ = ["CallbackStates", "is_progress_bar"]
 
 
 class CallbackStates:
@@ -58,6 +62,8 @@ class CallbackStates:
                 states.append({"attributes": changed})
             elif _has_protocol(callback):
                 states.append({"protocol": callback.get_state()})
+            elif is_csv_logger(callback):
+                states.append({"csv": capture_csv_log(callback)})
             else:
                 known = compat.callback_attributes(callback) or ()
                 held = {k: vars(callback)[k] for k in known if k in vars(callback)}
@@ -87,11 +93,19 @@ class CallbackStates:
     def _put_back(callback: Any, watch: AttributeWatch | None, state: dict[str, Any]) -> None:
         if "protocol" in state:
             callback.set_state(state["protocol"])
+        elif "csv" in state:
+            restore_csv_log(callback, state["csv"])
         elif watch is not None:
             watch.put_back(state["attributes"])
         else:
             for name, value in state["attributes"].items():
                 setattr(callback, name, plain_copy(value))
+
+
+def is_progress_bar(callback: Any) -> bool:
+    """Whether a callback is the one that `fit(verbose=...)` adds to the list; it has no state."""
+    name = type(callback).__name__
+    return name == "ProgbarLogger" and compat.callback_attributes(callback) == ()
 
 
 def _has_protocol(callback: Any) -> bool:

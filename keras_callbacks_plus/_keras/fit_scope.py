@@ -26,6 +26,7 @@ __all__ = ["FailurePhase", "FitScope", "Moment"]
 _LOGGER = logging.getLogger("keras_callbacks_plus")
 
 Moment = Literal[
+    "after_train_begin",
     "before_epoch_begin",
     "after_epoch_begin",
     "before_train_batch_begin",
@@ -124,7 +125,7 @@ class FitScope:
     @property
     def callbacks(self) -> list[Any]:
         """All callbacks of the running `fit`, Keras's own `History` and progress bar included."""
-        return list(self.callback_list.callbacks)
+        return [c for c in self.callback_list.callbacks if not isinstance(c, _Last)]
 
     def at(self, moment: Moment, handler: Callable[..., None], *, last: bool = False) -> None:
         """Calls `handler` with the hook's arguments at `moment`, until this `fit` ends.
@@ -136,6 +137,9 @@ class FitScope:
                 stands in the list.
         """
         (self._last if last else self._handlers).setdefault(moment, []).append(handler)
+        if moment == "after_train_begin":  # this hook is running: the loop will come to `_Last`
+            self.callback_list.callbacks.append(_Last(self.callback_list.callbacks, handler))
+            return
         self._wrap_hook(_LIST_HOOKS[moment])
 
     def on_failure(self, phase: FailurePhase, handler: Callable[[BaseException], None]) -> None:
@@ -348,6 +352,18 @@ class FitScope:
             number, frame = self._interrupt
             self._interrupt = None
             self._previous_sigint(number, frame)
+
+
+class _Last:
+    """Stands at the end of the list while `on_train_begin` runs through it."""
+
+    def __init__(self, callbacks: list[Any], handler: Callable[..., None]) -> None:
+        self._callbacks = callbacks
+        self._handler = handler
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._callbacks.remove(self)
+        self._handler(logs)
 
 
 def _put_back_sigint(ours: Any, previous: Any) -> None:

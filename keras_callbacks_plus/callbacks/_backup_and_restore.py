@@ -11,6 +11,7 @@ from typing import Any, Literal
 import keras
 
 from keras_callbacks_plus._keras import compat
+from keras_callbacks_plus._keras.callback_state import is_progress_bar
 from keras_callbacks_plus._keras.fingerprint import differences
 from keras_callbacks_plus._keras.fit_scope import FitScope
 from keras_callbacks_plus.callbacks._preemption import EXIT_STATUS, Preemption, check_signals
@@ -160,6 +161,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
                 "a list with one BackupAndRestore",
                 "Two would restore over each other: remove one.",
             )
+        others = [c for c in others if not is_progress_bar(c)]  # `verbose` may change
         self.stop_reason = None
         self._told.clear()
         self._store = RunStore(self.backup_dir)

@@ -105,7 +105,9 @@ class ResumableRun:
             self._finished = not within and (
                 start >= epochs or (resumed["stopped"] and epochs <= resumed["epochs"])
             )
-            compat.set_initial_epoch(self._model, epochs if self._finished else start)
+            # Only then will `fit` read it for certain: nobody's `on_train_begin` can fail any more.
+            first = epochs if self._finished else start
+            scope.at("after_train_begin", lambda _: compat.set_initial_epoch(self._model, first))
             if self._finished:  # `fit` runs no epoch, and ends by finalizing the variables
                 training_state.assign_model(self._model, resumed["model"])
             elif within:

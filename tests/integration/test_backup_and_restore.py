@@ -207,6 +207,59 @@ def test_initial_epoch_does_not_leak_into_a_later_fit(tmp_path):
     assert model.fit(*data, epochs=3, verbose=0).epoch == [0, 1, 2]
 
 
+def test_initial_epoch_does_not_leak_from_a_fit_that_does_not_begin(tmp_path):
+    class FailsAtOnce(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            raise Boom
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    data = np.ones((8, 4)), np.ones(8)
+
+    def fit(*more, epochs=2):
+        backup = kcp.BackupAndRestore(tmp_path, delete_checkpoint=False, on_mismatch="ignore")
+        return model.fit(*data, epochs=epochs, verbose=0, callbacks=[backup, *more])
+
+    keras.utils.set_random_seed(1)
+    fit()
+    with pytest.raises(Boom):
+        fit(FailsAtOnce(), epochs=3)
+    assert model.fit(*data, epochs=3, verbose=0).epoch == [0, 1, 2]
+
+
+def csv_run(folder, fail_in=None, verbose=0, epochs=5, append=False):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.random.default_rng(0).random((40, 4)).astype("float32")
+    log = keras.callbacks.CSVLogger(folder / "log.csv", append=append)
+    backup = kcp.BackupAndRestore(folder / "backup", delete_checkpoint=False)
+    more = {"batch_size": 8, "epochs": epochs, "verbose": verbose, "shuffle": False}
+    try:
+        model.fit(x, x[:, :1], callbacks=[log, backup, FailsIn(fail_in)], **more)
+    finally:
+        log.csv_file.close()  # Keras leaves it open
+    return (folder / "log.csv").read_bytes()
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_the_rows_of_a_csv_logger_are_those_of_an_uninterrupted_run(tmp_path, append):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole = csv_run(tmp_path / "a", append=append)
+    assert whole.count(b"\n") == 6
+    with pytest.raises(Boom):
+        csv_run(tmp_path / "b", fail_in=3, append=append)
+    assert csv_run(tmp_path / "b", append=append) == whole
+    assert csv_run(tmp_path / "b", append=append) == whole  # it is finished
+
+
+def test_the_progress_bar_is_no_part_of_the_run(tmp_path):
+    with pytest.raises(Boom):
+        csv_run(tmp_path, fail_in=3, verbose=2)
+    csv_run(tmp_path, verbose=0)
+
+
 def test_an_input_with_state_of_its_own_is_told_at_the_start(tmp_path):
     def batches():
         while True:
