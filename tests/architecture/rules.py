@@ -34,7 +34,10 @@ ARROWS: dict[str, frozenset[str]] = {
     "": frozenset({"_version", "errors", "policies", "schedules", "storage", "callbacks"}),
     # What a user's program would import, and what prints.
     "demo": frozenset({"", "errors", "policies", "schedules", "storage", "_terminal"}),
-    "cli": frozenset({"", "_version", "errors", "policies", "schedules", "storage", "demo"})
+    "_inspection": frozenset({"", "errors", "storage"}) | {"_terminal"},
+    "cli": frozenset(
+        {"", "_version", "errors", "policies", "schedules", "storage", "demo", "_inspection"}
+    )
     | {"_terminal"},
 }
 
@@ -47,6 +50,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "callbacks": frozenset({"numpy"}),
     "demo": frozenset({"numpy", "matplotlib", "sklearn", "tensorboard"}),
     "_terminal": frozenset({"rich"}),
+    "_inspection": frozenset({"numpy"}),
     "cli": frozenset({"rich"}),
 }
 
@@ -61,7 +65,7 @@ IMPURE_MODULES = _words(
     " subprocess tempfile threading time"
 )
 PICKLES = _words("cloudpickle dill joblib marshal pickle shelve")
-PRINTING_ROOMS = frozenset({"cli", "_terminal", "demo"})
+PRINTING_ROOMS = frozenset({"cli", "_inspection", "_terminal", "demo"})
 
 FILE_ROOM = "storage/filesystem.py"
 OS_CALLS = _words(
