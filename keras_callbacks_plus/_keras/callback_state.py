@@ -9,6 +9,7 @@ from keras_callbacks_plus._keras import compat
 from keras_callbacks_plus._keras.csv_log import (
     capture_csv_log,
     is_csv_logger,
+    restore_csv_log,
 )
 from keras_callbacks_plus._keras.plain_state import AttributeWatch, plain_copy
 

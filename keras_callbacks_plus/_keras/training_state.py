@@ -122,9 +122,7 @@ def ensure_built(model: Any, build_config: dict[str, Any] | None) -> None:
     if not model.built and build_config:
         model.build_from_config(build_config)
         shape = build_config.get("input_shape")
-        if (
-            shape is not None and not model.built and _is_shape(shape)
-        ):  # a subclass without `build`: it needs a call
+        if not model.built and shape and _is_shape(shape):  # a subclass without `build`
             model(keras.Input(batch_shape=tuple(shape)))
     optimizer = getattr(model, "optimizer", None)
     if model.built and optimizer is not None and not optimizer.built:

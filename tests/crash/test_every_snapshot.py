@@ -13,6 +13,7 @@ from tests.helpers import resumed_runs
 pytestmark = [
     pytest.mark.backend,
     pytest.mark.filterwarnings("ignore:.*which is not available"),  # an epoch without validation
+    pytest.mark.filterwarnings("ignore:Your input ran out of data"),  # how Keras finds a length
 ]
 
 NEEDS = {"tf": "tensorflow", "Data": "torch", "grain": "grain"}
