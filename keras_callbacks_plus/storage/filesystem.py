@@ -7,11 +7,13 @@ import errno
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Hashable, Iterator
 from typing import Any, Protocol
 
 __all__ = ["FileSystem", "LocalFileSystem", "temporary_folder"]
 
+_TICK = 50_000_000  # nanoseconds; longer than the steps in which disks tell the time
 _CHUNK = 4 << 20  # large enough for the disk, small enough to let other threads run in between
 
 
@@ -29,6 +31,9 @@ class FileSystem(Protocol):
 
     def read(self, path: str, size: int) -> Iterator[bytes]:
         """Yields the bytes of a file, at most `size` at a time."""
+
+    def version(self, path: str) -> Hashable | None:
+        """Differs whenever a file has been replaced; `None` where only reading it can tell."""
 
     def make_folder(self, path: str) -> None:
         """Creates a folder and its parents; an existing one is fine."""
@@ -100,6 +105,16 @@ class LocalFileSystem:
         with open(path, "rb") as file:
             while data := file.read(size):
                 yield data
+
+    def version(self, path: str) -> Hashable | None:
+        """See `FileSystem`."""
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            return None
+        if abs(time.time_ns() - found.st_mtime_ns) < _TICK:
+            return None  # the next change may get the same time
+        return found.st_ino, found.st_mtime_ns, found.st_size
 
     def make_folder(self, path: str) -> None:
         """See `FileSystem`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time as clock_module
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -55,6 +55,7 @@ class CheckpointStore:
         self.directory = str(os.fspath(directory))
         self._filesystem: FileSystem = filesystem or filesystem_for(self.directory)
         self._clock = clock
+        self._last_read: tuple[Hashable | None, Manifest] = None, Manifest()
 
     # ---------------------------------------------------------------- reading
 
@@ -176,7 +177,12 @@ class CheckpointStore:
     # ---------------------------------------------------------------- inside
 
     def _read(self) -> Manifest:
-        return read_manifest(self._filesystem, self.manifest_path)
+        version = self._filesystem.version(self.manifest_path)  # before: never newer than it says
+        known, manifest = self._last_read
+        if version is None or version != known:
+            manifest = read_manifest(self._filesystem, self.manifest_path)
+            self._last_read = version, manifest
+        return manifest
 
     def _write(self, manifest: Manifest) -> None:
         staged = atomic.stage(

@@ -294,3 +294,29 @@ def test_the_background_writer_runs_in_order_and_raises_on_the_next_call():
     writer.submit(lambda: done.append("again"))
     writer.wait_until_finished()
     assert done[-1] == "again"
+
+
+def test_a_manifest_that_another_process_has_replaced_is_read_anew(tmp_path):
+    store = CheckpointStore(tmp_path)
+    commit(store, "a", "a")
+    old = os.stat(tmp_path / "checkpoints.json").st_mtime_ns - 10**9
+    os.utime(tmp_path / "checkpoints.json", ns=(old, old))  # long ago
+    assert [r.path for r in store.records()] == ["a"]
+    commit(CheckpointStore(tmp_path), "b", "b")
+    assert [r.path for r in store.records()] == ["a", "b"]
+
+
+def test_a_manifest_that_stays_is_read_once(tmp_path):
+    class Counts(LocalFileSystem):
+        reads = 0
+
+        def read(self, path, size):
+            Counts.reads += 1
+            return super().read(path, size)
+
+    commit(CheckpointStore(tmp_path), "a", "a")
+    old = os.stat(tmp_path / "checkpoints.json").st_mtime_ns - 10**9
+    os.utime(tmp_path / "checkpoints.json", ns=(old, old))
+    store = CheckpointStore(tmp_path, filesystem=Counts())
+    assert store.records() == store.records() != ()
+    assert Counts.reads == 1
