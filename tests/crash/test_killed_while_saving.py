@@ -77,6 +77,7 @@ def kill_at_random_moments(folder, times, seed):
         best = now
 
 
+@pytest.mark.jax  # which starts soonest; the files are written without the backend
 def test_killed_at_random_moments(tmp_path):
     kill_at_random_moments(str(tmp_path), times=3, seed=1)
 

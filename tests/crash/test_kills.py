@@ -21,22 +21,28 @@ import json, os, random, signal, sys, threading, time
 import keras
 from tests.helpers import resumed_runs
 
-folder, kind, seed, delay = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+folder, kind, seed, when = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 training = threading.Event()
 
 
 class Starts(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         training.set()
+        self.batches = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches += 1
+        if when == f"batch {self.batches}":
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def kill():
     training.wait()
-    time.sleep(delay)
+    time.sleep(float(when))
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-if delay >= 0:
+if when.replace(".", "").isdigit():
     threading.Thread(target=kill, daemon=True).start()
 result = resumed_runs.train(folder, kind, seed=seed, callbacks=[Starts()], epochs=3)
 del result["charts"]  # bytes; compared where snapshots are
@@ -44,10 +50,14 @@ print("RESULT", json.dumps(result))
 """
 
 
-def start(folder, kind, delay, seed):
-    """The result, or `None` where the process was killed first."""
+def start(folder, kind, when, seed):
+    """The result, or `None` where the process was killed first.
+
+    It is killed `when` is a number of seconds after its first epoch began, or says a batch of an
+    epoch (`"batch 2"`); with `"never"` it is not.
+    """
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CHILD, str(folder), kind, str(seed), str(delay)],
+        [sys.executable, "-W", "ignore", "-c", CHILD, str(folder), kind, str(seed), str(when)],
         capture_output=True,
         text=True,
         check=False,
@@ -72,15 +82,16 @@ def run_with_kills(tmp_path, kind, kills, chance):
         if result is not None:
             break
     # also after a run that has ended: started again it trains nothing, and ends the same
-    return start(tmp_path, kind, -1, 1 if same else 99), hits
+    return start(tmp_path, kind, "never", 1 if same else 99), hits
 
 
+@pytest.mark.jax  # which starts soonest; test_backup_and_restore.py has one for each backend
 def test_a_process_that_is_killed_and_started_again_ends_with_the_same_bits(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    whole = start(tmp_path / "a", "arrays", -1, 1)
-    assert start(tmp_path / "b", "arrays", 0.15, 1) is None
-    result = start(tmp_path / "b", "arrays", -1, 1)
+    whole = start(tmp_path / "a", "arrays", "never", 1)
+    assert start(tmp_path / "b", "arrays", "batch 3", 1) is None
+    result = start(tmp_path / "b", "arrays", "never", 1)
     assert [name for name in whole if result[name] != whole[name]] == []
 
 
@@ -90,7 +101,7 @@ def test_runs_that_are_killed_at_random_moments_end_with_the_same_bits(tmp_path,
     runs = int(os.environ.get("KCP_KILLED_RUNS", "50"))
     chance = random.Random(f"{kind} {keras.backend.backend()}")
     (tmp_path / "whole").mkdir()
-    whole = start(tmp_path / "whole", kind, -1, 1)
+    whole = start(tmp_path / "whole", kind, "never", 1)
     hits, wrong = 0, {}
     for number in range(runs):
         folder = tmp_path / f"{number:02d}"

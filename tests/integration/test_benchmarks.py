@@ -13,6 +13,7 @@ import pytest
 SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "checkpoint_stall.py"
 
 
+@pytest.mark.jax  # which starts soonest; all three take the same way
 @pytest.mark.skipif(not SCRIPT.exists(), reason="the wheel's tests run without the benchmarks")
 def test_the_stall_benchmark_measures_every_way_and_judges_every_target():
     backend = keras.backend.backend()

@@ -26,6 +26,8 @@ PAGES = [
 ]
 
 
+@pytest.mark.jax
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_examples_of_a_page_run(path, tmp_path, monkeypatch):
     """One after the other, in one namespace and an empty folder."""

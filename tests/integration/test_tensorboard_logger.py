@@ -408,6 +408,7 @@ print("tensorflow" in sys.modules)
 """
 
 
+@pytest.mark.jax  # which starts soonest; the backend has no part in it
 @pytest.mark.parametrize("how", ["raise ValueError", "sys.exit()", "raise KeyboardInterrupt"])
 def test_a_process_that_ends_by_an_exception_loses_nothing(tmp_path, how):
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
