@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -79,22 +80,15 @@ class RunStore:
             batch: Batches of it that are done; `None` at its beginning.
             before: Runs in the writer thread before the snapshot is committed.
         """
-        payload = ContainerPayload(tree)
+        facts: dict[str, Any] = {"series": SERIES, "kind": SERIES, "epoch": epoch, "batch": batch}
+        facts.update(step=None, metrics={})
+        payload = ContainerPayload(tree, {**facts, "time": time.time()})
         place = "" if batch is None else f"-{batch:08d}"
 
         def job() -> None:
             before()
             with self._store.transaction() as transaction:
-                transaction.commit(
-                    f"snapshot-{epoch:06d}{place}.kcp",
-                    payload,
-                    series=SERIES,
-                    kind=SERIES,
-                    epoch=epoch,
-                    batch=batch,
-                    step=None,
-                    metrics={},
-                )
+                transaction.commit(f"snapshot-{epoch:06d}{place}.kcp", payload, **facts)
                 transaction.decide(_newest_generations)
 
         self._writer.submit(job)

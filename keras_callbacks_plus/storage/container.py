@@ -1,7 +1,8 @@
 """One file that holds a tree of plain data and arrays, and knows whether it is whole.
 
 Layout: magic, length of the header (8 bytes, little-endian), header (JSON), arrays (each aligned
-to 64 bytes), SHA-256 of everything before. No pickle: reading runs no code, whatever the file.
+to 64 bytes), SHA-256 of everything before, record (see `file_record`). No pickle: reading runs no
+code, whatever the file.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import json
 import math
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from keras_callbacks_plus.errors import CheckpointCorruptedError
 from keras_callbacks_plus.storage.atomic import Sink
+from keras_callbacks_plus.storage.file_record import MAX_RECORD, encode_record, size_of_record
 
 __all__ = ["ContainerPayload", "read_container"]
 
@@ -34,11 +36,15 @@ class ContainerPayload:
         tree: `dict` (with `str` or `int` keys), `list`, `tuple`, `str`, `bytes`, `int`, `float`,
             `bool`, `None` and numeric NumPy arrays, in any nesting.
 
+        record: What the manifest says of the file, for a folder whose manifest is lost; in JSON
+            types. Defaults to `None`, nothing.
+
     Raises:
         TypeError: If a leaf is something else; the message has its path.
     """
 
-    def __init__(self, tree: Any) -> None:
+    def __init__(self, tree: Any, record: Mapping[str, Any] | None = None) -> None:
+        self._record = b"" if record is None else encode_record(record)
         self._arrays: list[np.ndarray[Any, Any]] = []
         encoded = self._encode(tree, "")
         index = []
@@ -65,7 +71,7 @@ class ContainerPayload:
             for start in range(0, flat.size, 8 << 20):
                 write(flat[start : start + (8 << 20)].data)
             write(b"\0" * (-array.nbytes % _ALIGNMENT))
-        sink.write(digest.digest())
+        sink.write(digest.digest() + self._record)
 
     def _encode(self, value: Any, path: str) -> Any:
         if value is None or isinstance(value, bool | str):
@@ -110,6 +116,7 @@ def read_container(path: str | os.PathLike[str]) -> Any:
     """
     path = str(os.fspath(path))
     data = np.fromfile(path, dtype=np.uint8)
+    data = data[: data.size - size_of_record(data[-MAX_RECORD:].tobytes())]
     least = len(MAGIC) + 8 + _DIGEST_SIZE
     if data.size < least or data[: len(MAGIC)].tobytes() != MAGIC:
         raise CheckpointCorruptedError(

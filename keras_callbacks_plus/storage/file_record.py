@@ -1,7 +1,8 @@
 """A record of a checkpoint inside its own file, where Keras and HDF5 do not look.
 
-It stands at the very end: as the comment of a `.keras` file, which is a zip, and behind the end of
-an HDF5 file, where that format allows other data. So a lost manifest can be rebuilt from the files.
+It stands at the very end: as the comment of a `.keras` file, which is a zip, behind the end of an
+HDF5 file, where that format allows other data, and behind a snapshot. So a lost manifest can be
+rebuilt from the files.
 Layout: JSON, its CRC-32 and its length (4 bytes each, little-endian), magic.
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 
 from keras_callbacks_plus.errors import InvalidArgumentError
 
-__all__ = ["MAX_RECORD", "encode_record", "parse_record", "read_record"]
+__all__ = ["MAX_RECORD", "encode_record", "parse_record", "read_record", "size_of_record"]
 
 _MAGIC = b"\nKCPREC1"
 _TAIL = struct.Struct("<II8s")
@@ -64,13 +65,20 @@ def read_record(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 def parse_record(tail: bytes) -> dict[str, Any] | None:
     """The record at the end of a file's last `MAX_RECORD` bytes, or `None`."""
-    if len(tail) < _TAIL.size:
+    size = size_of_record(tail)
+    if size == 0:
         return None
-    checksum, length, magic = _TAIL.unpack(tail[-_TAIL.size :])
-    if magic != _MAGIC or length > len(tail) - _TAIL.size:
-        return None
-    text = tail[len(tail) - _TAIL.size - length : -_TAIL.size]
-    if zlib.crc32(text) != checksum:
-        return None
-    record = json.loads(text)
+    record = json.loads(tail[len(tail) - size : -_TAIL.size])
     return record if isinstance(record, dict) else None
+
+
+def size_of_record(tail: bytes) -> int:
+    """How many bytes the record at the end of a file takes; 0 without one that is whole."""
+    if len(tail) < _TAIL.size:
+        return 0
+    checksum, length, magic = _TAIL.unpack(tail[-_TAIL.size :])
+    size = int(length) + _TAIL.size
+    if magic != _MAGIC or size > len(tail):
+        return 0
+    text = tail[len(tail) - size : -_TAIL.size]
+    return size if zlib.crc32(text) == checksum else 0

@@ -20,7 +20,7 @@ from keras_callbacks_plus.storage.manifest import CheckpointRecord, Manifest, re
 
 __all__ = ["read_manifest", "read_or_rebuild", "rebuilt_records"]
 
-_ENDINGS = (".keras", ".h5")
+_ENDINGS = (".keras", ".h5", ".kcp")
 _FOUND = "found in the folder when the manifest was lost"
 
 

@@ -171,6 +171,23 @@ def test_a_damaged_snapshot_is_passed_over_and_the_end_is_the_same(tmp_path):
         assert run(tmp_path / "b") == whole
 
 
+@pytest.mark.filterwarnings("ignore:.*It was set aside")
+@pytest.mark.parametrize("how", ["gone", "damaged"])
+def test_a_lost_manifest_is_made_again_from_the_snapshots(tmp_path, how):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    whole = run(tmp_path / "a")
+    with pytest.raises(Boom):
+        run(tmp_path / "b", fail_in=4)
+    manifest = tmp_path / "b" / "backup" / "checkpoints.json"
+    if how == "gone":
+        manifest.unlink()
+    else:
+        manifest.write_bytes(manifest.read_bytes()[:-50])
+    with pytest.warns(CheckpointWarning, match="its 2 checkpoints were listed again"):
+        assert run(tmp_path / "b") == whole
+
+
 def test_all_snapshots_damaged_is_an_error_and_nothing_is_deleted(tmp_path):
     with pytest.raises(Boom):
         run(tmp_path, fail_in=4)

@@ -9,6 +9,7 @@ import pytest
 
 from keras_callbacks_plus.errors import CheckpointCorruptedError
 from keras_callbacks_plus.storage import ContainerPayload, read_container
+from keras_callbacks_plus.storage.file_record import read_record
 
 TREE = {
     "none": None,
@@ -66,9 +67,13 @@ def test_what_is_not_plain_data_is_refused_by_its_path(tree, where):
         ContainerPayload(tree)
 
 
-def test_a_flipped_bit_in_any_byte_is_found(tmp_path):
+@pytest.mark.parametrize("record", [None, {"epoch": 3}])
+def test_a_flipped_bit_in_any_byte_is_found(tmp_path, record):
     path = tmp_path / "a"
-    save(path, {"x": np.arange(5), "y": [1, "z"]})
+    with open(path, "wb") as file:
+        ContainerPayload({"x": np.arange(5), "y": [1, "z"]}, record).write_to(file)
+    assert read_record(path) == record
+    assert read_container(path)["y"] == [1, "z"]
     whole = path.read_bytes()
     for position in range(len(whole)):
         data = bytearray(whole)
