@@ -44,6 +44,7 @@ class WeightsPlan:
     def __init__(self, state: SavedState) -> None:
         self.state = state
         self._image = H5Image(state.groups)
+        self._reader = snapshot.TensorFlowReader()
         self._buffer: Array | None = None
         self._arrays: list[Array] = []
 
@@ -57,7 +58,7 @@ class WeightsPlan:
         if self._buffer is None:
             self._buffer = snapshot.host_buffer(self._image.size)
             self._arrays = self._image.prepare(self._buffer)
-        with snapshot.HostCopies() as copies:
+        with snapshot.HostCopies(self._reader) as copies:
             self.state.capture(_Copies(self._arrays, copies))
         buffer = self._buffer
         return lambda: [buffer]

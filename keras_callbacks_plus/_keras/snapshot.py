@@ -16,6 +16,7 @@ from keras_callbacks_plus.errors import CallbacksPlusError, RunMismatchError
 
 __all__ = [
     "HostCopies",
+    "TensorFlowReader",
     "assign_variables",
     "copy_variables",
     "fits",
@@ -137,6 +138,56 @@ def start_transfers(variables: Iterable[Any]) -> None:
             array.copy_to_host_async()
 
 
+class TensorFlowReader:
+    """Reads many TensorFlow variables in one call, which takes a third of the time of one by one.
+
+    The values share the variables' memory. Keep one for as long as the variables are the same: the
+    call is laid out when it is first made.
+    """
+
+    def __init__(self) -> None:
+        self._handles: list[Any] = []
+        self._read: Any = None
+        self._shares: bool | None = None
+
+    def takes(self, variable: Any) -> bool:
+        """Whether a variable can be read this way: with this TensorFlow, plain, on the CPU."""
+        if compat.backend() != "tensorflow":
+            return False
+        if self._shares is None:
+            import tensorflow as tf
+
+            self._shares = hasattr(tf.constant(0), "__dlpack__")  # 2.16 has none
+        value = variable.value
+        return (
+            self._shares
+            and hasattr(value, "handle")
+            and not hasattr(value, "values")  # of a distribution strategy
+            and np.dtype(value.dtype.as_numpy_dtype).kind in "iuf"
+            and np.dtype(value.dtype.as_numpy_dtype).isbuiltin == 1
+            and "CPU:" in value.device
+        )
+
+    def views(self, variables: Sequence[Any]) -> list[Array]:
+        """The values of variables that `takes` takes, as read-only arrays."""
+        import tensorflow as tf
+
+        handles = [variable.value.handle for variable in variables]
+        kinds = [variable.value.dtype for variable in variables]
+        same = len(handles) == len(self._handles) and all(
+            a is b for a, b in zip(handles, self._handles, strict=True)
+        )
+        if not same:
+
+            def read() -> list[Any]:
+                pairs = zip(handles, kinds, strict=True)
+                return [tf.raw_ops.ReadVariableOp(resource=h, dtype=k) for h, k in pairs]
+
+            self._read = tf.function(read, autograph=False)
+            self._handles = handles
+        return [np.from_dlpack(tensor) for tensor in self._read()]
+
+
 class HostCopies:
     """Copies variables into arrays, with the threads that this process may use.
 
@@ -151,9 +202,14 @@ class HostCopies:
     ...     copies.put(target, keras.Variable([1.0, 2.0]))
     >>> target
     array([1., 2.], dtype=float32)
+
+    Args:
+        reader: Reads what it takes at the end of the block, all in one call. Defaults to `None`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reader: TensorFlowReader | None = None) -> None:
+        self._reader = reader
+        self._late: list[tuple[Array, Any]] = []
         self._pairs: list[tuple[Array, Array]] = []
         self._bytes = 0
         self._stack = contextlib.ExitStack()
@@ -168,6 +224,9 @@ class HostCopies:
         """
         if compat.backend() == "torch" and variable.value.device.type == "cuda":
             _transfer(target, variable)
+            return
+        if self._reader is not None and self._reader.takes(variable):
+            self._late.append((target, variable))
             return
         self._pairs.append((target, host_view(variable)))
         self._bytes += target.nbytes
@@ -194,6 +253,10 @@ class HostCopies:
     def __exit__(self, kind: object, *exception: object) -> None:
         with self._stack:
             if kind is None:
+                if self._reader is not None and self._late:
+                    views = self._reader.views([variable for _, variable in self._late])
+                    targets = [target for target, _ in self._late]
+                    self._pairs += zip(targets, views, strict=True)
                 self._copy()
                 _finish_transfers()
 

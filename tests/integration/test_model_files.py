@@ -460,3 +460,30 @@ def test_moving_averages_over_three_fits(tmp_path):
 def test_weights_are_hdf5_already():
     with pytest.raises(InvalidArgumentError, match="Leave it out"):
         ModelFileWriter(keras.Sequential(), weights_only=True, legacy_h5=True)
+
+
+@pytest.mark.tensorflow
+def test_many_variables_are_read_in_one_call_and_as_they_are_now():
+    variables = [keras.Variable(np.full((3, n), float(n), "float32")) for n in range(1, 4)]
+    variables.append(keras.Variable(7, dtype="int64"))
+    odd = [
+        keras.Variable([1.0, 2.0], dtype="bfloat16"),
+        keras.Variable([True, False], dtype="bool"),
+    ]
+    reader = snapshot.TensorFlowReader()
+    import tensorflow as tf
+
+    if not hasattr(tf.constant(0), "__dlpack__"):
+        assert not any(map(reader.takes, variables))
+        return
+    assert [reader.takes(v) for v in [*variables, *odd]] == [True] * 4 + [False] * 2
+    for more in (0.0, 5.0):
+        for variable in variables:
+            variable.assign_add(int(more))
+        targets = [np.zeros(v.shape, v.dtype) for v in variables]
+        with snapshot.HostCopies(reader) as copies:
+            for target, variable in zip(targets, variables, strict=True):
+                copies.put(target, variable)
+        assert_equal_lists(targets, [np.array(v) for v in variables])
+    held = reader.views(variables[:1])[0].copy()  # others than before
+    np.testing.assert_array_equal(held, np.array(variables[0]))
