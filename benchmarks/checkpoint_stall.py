@@ -147,8 +147,9 @@ def make_callback(way, folder, model):
     class CopyOnWrite(kcp.ModelCheckpoint):  # which the callback has no argument for
         def on_train_begin(self, logs=None):
             super().on_train_begin(logs)
-            files = ModelFileWriter(model, weights_only=weights_only, copy_on_write=True)
-            self._series._files = files
+            if self._series._files is None:
+                files = ModelFileWriter(model, weights_only=weights_only, copy_on_write=True)
+                self._series._files = files
 
     return CopyOnWrite(path, save_weights_only=weights_only)
 
