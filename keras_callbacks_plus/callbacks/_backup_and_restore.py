@@ -14,6 +14,7 @@ from keras_callbacks_plus._keras import compat
 from keras_callbacks_plus._keras.callback_state import is_progress_bar
 from keras_callbacks_plus._keras.fingerprint import differences
 from keras_callbacks_plus._keras.fit_scope import FitScope
+from keras_callbacks_plus.callbacks._arguments import check_booleans
 from keras_callbacks_plus.callbacks._preemption import EXIT_STATUS, Preemption, check_signals
 from keras_callbacks_plus.callbacks._resumable_run import ResumableRun, RunSettings
 from keras_callbacks_plus.callbacks._run_store import RunStore
@@ -117,6 +118,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         on_mismatch: Literal["raise", "warn", "ignore"] = "raise",
         on_inexact: Literal["warn", "raise"] = "warn",
     ) -> None:
+        check_booleans(double_checkpoint=double_checkpoint, delete_checkpoint=delete_checkpoint)
         keras.callbacks.Callback.__init__(self)
         self.backup_dir = _folder(backup_dir)
         self.save_freq = save_freq

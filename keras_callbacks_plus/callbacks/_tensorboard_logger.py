@@ -18,6 +18,7 @@ from keras_callbacks_plus._keras.learning_rate import (
     read,
 )
 from keras_callbacks_plus._keras.progress import batches_done
+from keras_callbacks_plus.callbacks._arguments import check_booleans
 from keras_callbacks_plus.callbacks._base import StatefulCallback
 from keras_callbacks_plus.callbacks._charts import Axis, RunFolder
 from keras_callbacks_plus.callbacks._fit_position import (
@@ -119,6 +120,9 @@ class TensorBoardLogger(StatefulCallback):
         flush_secs: float = 10.0,
     ) -> None:
         super().__init__()
+        check_booleans(
+            write_learning_rate=write_learning_rate, write_steps_per_second=write_steps_per_second
+        )
         self.log_dir = check_folder(log_dir)
         self.update_freq = check_update_freq(update_freq)
         self.write_learning_rate = write_learning_rate

@@ -313,6 +313,7 @@ def test_an_input_with_state_of_its_own_is_told_at_the_start(tmp_path):
         ({"save_freq": "5"}, "save_freq=5"),
         ({"on_mismatch": "warning"}, '"raise", "warn", "ignore"'),
         ({"backup_dir": ""}, "path of a folder"),
+        ({"delete_checkpoint": "False"}, "True or False"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, match):
