@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 import keras_callbacks_plus as kcp
-from keras_callbacks_plus.storage import store as store_module
+from keras_callbacks_plus.storage import locate
 from keras_callbacks_plus.storage.filesystem import LocalFileSystem
 
 CHANGING = ("make_folder", "create", "write", "sync", "rename", "sync_folder", "remove")
@@ -58,7 +58,7 @@ class Tell(keras.callbacks.Callback):
 
 
 def main():
-    store_module.LocalFileSystem = Counting
+    locate.LocalFileSystem = Counting
     keras.utils.set_random_seed(os.getpid())
     units = 1560  # two matrices of 9.7 MB
     model = keras.Sequential(
