@@ -359,6 +359,14 @@ def raw_value(variable: Any) -> Any:
     return variable._value
 
 
+def flat_layers(model: Any) -> list[Any]:
+    """The model and every layer in it, at any depth (`Layer._flatten_layers`).
+
+    https://github.com/keras-team/keras/blob/v3.15.1/keras/src/layers/layer.py
+    """
+    return list(model._flatten_layers())
+
+
 class SavingNames(NamedTuple):
     """What `model.save` is made of; see `saving_names`."""
 

@@ -240,9 +240,31 @@ class _Filling(_Store):
 
 
 def _structure(model: Any) -> list[Any]:
-    optimizer = getattr(model, "optimizer", None)
-    variables = list(optimizer.variables) if optimizer is not None else []
-    return [optimizer, *model.variables, *variables]
+    """What a plan is made for: the model's variables, and what else holds some, with those.
+
+    That is the optimizer and whatever a class of the user's own has in its attributes: a second
+    optimizer, a metric. Any of them may be built late, or replaced.
+    """
+    found: list[Any] = list(model.variables)
+    for part in _parts_of(getattr(model, "optimizer", None)):
+        found += [part, *part.variables]
+    for holder in compat.flat_layers(model):
+        if type(holder).__module__.partition(".")[0] != "keras":
+            for value in vars(holder).values():
+                for part in _parts_of(value):
+                    found += [part, *part.variables]
+    return found
+
+
+def _parts_of(value: Any) -> Iterator[Any]:
+    """The optimizers and metrics in an attribute, or in a container in it."""
+    if isinstance(value, keras.optimizers.Optimizer | keras.metrics.Metric):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _parts_of(item)
+    elif isinstance(value, dict):
+        yield from _parts_of(list(value.values()))
 
 
 def _saves_copies_of_its_variables(owner: Any) -> bool:

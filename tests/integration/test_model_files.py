@@ -320,6 +320,20 @@ class TestKerasDoesIt:
         assert os.listdir(tmp_path) == []
 
 
+class Adversarial(keras.Model):
+    """Has an optimizer that `compile` does not know of."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(2)
+        self.others = {"a": keras.optimizers.SGD(0.1, momentum=0.9)}
+        self.build((None, 3))
+
+    def build(self, input_shape):
+        self.dense.build(input_shape)
+        self.built = True
+
+
 class TestStructure:
     def test_an_optimizer_that_is_built_later(self, tmp_path):
         case = model_zoo.build("unbuilt_optimizer")
@@ -339,6 +353,19 @@ class TestStructure:
         ours = save(writer.capture(), tmp_path / "ours.keras")
         case.model.save(tmp_path / "stock.keras")
         assert_same_archive(ours, tmp_path / "stock.keras")
+
+    def test_a_second_optimizer_that_is_built_later_and_then_replaced(self, tmp_path):
+        model = Adversarial()
+        writer = ModelFileWriter(model, weights_only=True)
+        writer.capture().release()
+        for optimizer in (model.others["a"], keras.optimizers.Adam(0.5)):
+            model.others["a"] = optimizer
+            optimizer.build(model.trainable_variables)
+            for variable in optimizer.variables:
+                variable.assign(np.ones(variable.shape))
+            ours = save(writer.capture(), tmp_path / "ours.weights.h5")
+            model.save_weights(tmp_path / "stock.weights.h5")
+            assert tree(ours) == tree(tmp_path / "stock.weights.h5")
 
     def test_a_layer_whose_own_state_grows(self, tmp_path):
         case = model_zoo.build("own_variables_and_assets")
