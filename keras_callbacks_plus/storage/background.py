@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import threading
 from collections.abc import Callable
 
@@ -9,13 +12,16 @@ from keras_callbacks_plus.errors import BackgroundWriteError
 
 __all__ = ["BackgroundWriter"]
 
+_NICENESS = 15  # a thirtieth of the share of a core that a thread of the training has
+
 
 class BackgroundWriter:
     """Runs jobs one after the other in a thread of its own.
 
     At most one job runs and one waits: `submit` blocks until there is a place. The thread is not a
     daemon, so the interpreter waits for the last job before it exits; between jobs there is no
-    thread at all.
+    thread at all. On Linux it gives way to the threads that train: where they keep every core
+    busy a job takes longer, and where they wait for it there is a core to spare.
 
     Args:
         name: String, what is being written; for the thread and the errors.
@@ -35,7 +41,8 @@ class BackgroundWriter:
             job: Runs in the writer thread.
 
         Raises:
-            BackgroundWriteError: If an earlier job has failed; `job` is not taken then.
+            BackgroundWriteError: If an earlier job has failed, or no thread can be started; `job`
+                is not taken then.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting is None)
@@ -44,7 +51,15 @@ class BackgroundWriter:
                 self._waiting = job
                 return
             self._running = True
-        threading.Thread(target=self._work, args=(job,), name=f"kcp: {self._name}").start()
+        try:
+            threading.Thread(target=self._work, args=(job,), name=f"kcp: {self._name}").start()
+        except RuntimeError as error:  # the system has no more threads to give
+            with self._changed:
+                self._running = False
+                self._changed.notify_all()
+            raise BackgroundWriteError(
+                f"Writing {self._name} in the background failed: {error}", self._name
+            ) from error
 
     def raise_if_failed(self) -> None:
         """Raises, once, the error of a job that has failed.
@@ -77,6 +92,7 @@ class BackgroundWriter:
             ) from error
 
     def _work(self, job: Callable[[], None] | None) -> None:
+        _give_way()
         while job is not None:
             try:
                 job()
@@ -87,3 +103,16 @@ class BackgroundWriter:
                 job, self._waiting = self._waiting, None
                 self._running = job is not None
                 self._changed.notify_all()
+
+
+def _give_way() -> None:
+    """Lowers the priority of the calling thread; elsewhere than on Linux a process has only one.
+
+    https://man7.org/linux/man-pages/man2/setpriority.2.html ("C library/kernel differences")
+    """
+    if sys.platform != "linux":
+        return
+    thread = threading.get_native_id()
+    with contextlib.suppress(OSError):  # where a sandbox forbids it, the job is done all the same
+        now = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, max(now, _NICENESS))
