@@ -61,7 +61,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
 KERAS = frozenset({"keras", "tf_keras"})
 KERAS_ROOMS = frozenset({"_keras", "callbacks", "demo"})
 BACKENDS = frozenset({"tensorflow", "jax", "jaxlib", "torch"})
-PRIVATE_KERAS_ROOM = "_keras/compat.py"
+PRIVATE_KERAS_ROOM = "_keras/compat/"
 
 PURE_ROOMS = frozenset({"policies", "schedules"})
 IMPURE_MODULES = _words(
@@ -222,8 +222,8 @@ def backends_are_imported_late(source: Source) -> Iterator[Violation]:
 
 
 def private_keras_only_in_compat(source: Source) -> Iterator[Violation]:
-    """`keras.src` and `keras._anything` are named in `_keras/compat.py` alone."""
-    if source.path == PRIVATE_KERAS_ROOM:
+    """`keras.src` and `keras._anything` are named in `_keras/compat/` alone."""
+    if source.path.startswith(PRIVATE_KERAS_ROOM):
         return
     named = [(n.lineno, _dotted(n)) for n in source.nodes if isinstance(n, ast.Attribute)]
     found = {}
@@ -237,7 +237,7 @@ def private_keras_only_in_compat(source: Source) -> Iterator[Violation]:
 
 def private_attributes_stay_at_home(source: Source) -> Iterator[Violation]:
     """`other._name` only where this file defines `_name`; Keras's private ones in compat only."""
-    if source.path == PRIVATE_KERAS_ROOM:
+    if source.path.startswith(PRIVATE_KERAS_ROOM):
         return
     own = {
         node.name
