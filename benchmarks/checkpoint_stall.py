@@ -119,7 +119,7 @@ def make_callback(way, folder, model):
     import numpy as np
 
     import keras_callbacks_plus as kcp
-    from keras_callbacks_plus._keras import snapshot
+    from keras_callbacks_plus._keras import host_view
     from keras_callbacks_plus._keras.model_files import ModelFileWriter
 
     kind, suffix = WAYS[way]
@@ -141,7 +141,7 @@ def make_callback(way, folder, model):
         return keras.callbacks.OrbaxCheckpoint(folder, save_on_background=True)
     if kind != "kcp cow":
         return kcp.ModelCheckpoint(path, save_weights_only=weights_only)
-    if not snapshot.views_survive_training():
+    if not host_view.views_survive_training():
         return None
 
     class CopyOnWrite(kcp.ModelCheckpoint):  # which the callback has no argument for

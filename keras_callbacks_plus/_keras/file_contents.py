@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from keras_callbacks_plus._keras import snapshot
+from keras_callbacks_plus._keras import host_copies, host_view
 from keras_callbacks_plus._keras.h5_image import H5Image
 from keras_callbacks_plus._keras.keras_archive import archive_size, write_archive
 from keras_callbacks_plus._keras.saved_state import SavedState
@@ -44,7 +44,7 @@ class WeightsPlan:
     def __init__(self, state: SavedState) -> None:
         self.state = state
         self._image = H5Image(state.groups)
-        self._reader = snapshot.TensorFlowReader()
+        self._reader = host_copies.TensorFlowReader()
         self._buffer: Array | None = None
         self._arrays: list[Array] = []
 
@@ -56,9 +56,9 @@ class WeightsPlan:
     def copy(self) -> Buffers:
         """Copies the values as they are now; the memory is this plan's, the same at every call."""
         if self._buffer is None:
-            self._buffer = snapshot.host_buffer(self._image.size)
+            self._buffer = host_copies.host_buffer(self._image.size)
             self._arrays = self._image.prepare(self._buffer)
-        with snapshot.HostCopies(self._reader) as copies:
+        with host_copies.HostCopies(self._reader) as copies:
             self.state.capture(_Copies(self._arrays, copies))
         buffer = self._buffer
         return lambda: [buffer]
@@ -74,7 +74,7 @@ class WeightsPlan:
 class _Copies:
     """A target that copies into the layout."""
 
-    def __init__(self, arrays: list[Array], copies: snapshot.HostCopies) -> None:
+    def __init__(self, arrays: list[Array], copies: host_copies.HostCopies) -> None:
         self._arrays = arrays
         self._copies = copies
 
@@ -92,7 +92,7 @@ class _Views:
         self.values: dict[int, Array] = {}
 
     def put_variable(self, index: int, variable: Any) -> None:
-        self.values[index] = snapshot.host_view(variable)
+        self.values[index] = host_view.host_view(variable)
 
     def put_array(self, index: int, array: Array) -> None:
         self.values[index] = np.array(array)

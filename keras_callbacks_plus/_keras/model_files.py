@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from keras_callbacks_plus._keras import compat, snapshot
+from keras_callbacks_plus._keras import compat, host_view, snapshot
 from keras_callbacks_plus._keras.file_contents import (
     Archive,
     Buffers,
@@ -92,7 +92,7 @@ class ModelFileWriter:
         self._model = model
         self._weights_only = weights_only
         self._suffix = ".weights.h5" if weights_only else ".h5" if legacy_h5 else ".keras"
-        self._views = copy_on_write and snapshot.views_survive_training()
+        self._views = copy_on_write and host_view.views_survive_training()
         self._plan: WeightsPlan | None = None
         self._free = threading.Event()
         self._free.set()

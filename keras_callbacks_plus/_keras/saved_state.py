@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras.ops import convert_to_numpy as to_numpy
 
-from keras_callbacks_plus._keras import compat, snapshot
+from keras_callbacks_plus._keras import compat, host_view, snapshot
 from keras_callbacks_plus._keras.h5_image import Dataset, Group
 from keras_callbacks_plus.errors import CallbacksPlusError, UnsupportedKerasError
 
@@ -109,7 +109,7 @@ class SavedState:
         Raises:
             StructureChangedError: If other datasets would be written than planned.
         """
-        snapshot.start_transfers(self._variables.values())
+        host_view.start_transfers(self._variables.values())
         for part in self._parts:
             if part.copied is not None:
                 for variable, (index, _) in zip(part.copied, part.datasets.values(), strict=True):
@@ -189,7 +189,7 @@ class _Planning(_Store):
         part = self._part
         self._note(name)
         is_variable = isinstance(value, keras.Variable)
-        array = snapshot.host_view(value) if is_variable else np.asarray(to_numpy(value))
+        array = host_view.host_view(value) if is_variable else np.asarray(to_numpy(value))
         if array.dtype.kind in "OU":
             raise CannotPlanError(f"{part.path}/{name} holds text or objects of any size")
         if part.copied is not None:
@@ -202,7 +202,7 @@ class _Planning(_Store):
         position = len(self._part.datasets)
         variables = self._part.copied or []
         if name == str(position) and position < len(variables):
-            variable = snapshot.host_view(variables[position])
+            variable = host_view.host_view(variables[position])
             same = variable.shape == array.shape and variable.dtype == array.dtype
             if same and variable.tobytes() == array.tobytes():
                 return

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_callbacks_plus._keras import compat, snapshot
+from keras_callbacks_plus._keras import compat, host_copies, snapshot
 from keras_callbacks_plus._keras.model_files import ModelFileWriter, read_record
 from keras_callbacks_plus.errors import (
     CheckpointWarning,
@@ -497,7 +497,7 @@ def test_many_variables_are_read_in_one_call_and_as_they_are_now():
         keras.Variable([1.0, 2.0], dtype="bfloat16"),
         keras.Variable([True, False], dtype="bool"),
     ]
-    reader = snapshot.TensorFlowReader()
+    reader = host_copies.TensorFlowReader()
     import tensorflow as tf
 
     if not hasattr(tf.constant(0), "__dlpack__"):
@@ -508,7 +508,7 @@ def test_many_variables_are_read_in_one_call_and_as_they_are_now():
         for variable in variables:
             variable.assign_add(int(more))
         targets = [np.zeros(v.shape, v.dtype) for v in variables]
-        with snapshot.HostCopies(reader) as copies:
+        with host_copies.HostCopies(reader) as copies:
             for target, variable in zip(targets, variables, strict=True):
                 copies.put(target, variable)
         assert_equal_lists(targets, [np.array(v) for v in variables])

@@ -1,0 +1,104 @@
+"""The value of a variable in host memory, without a copy of it where that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_callbacks_plus._keras import compat
+from keras_callbacks_plus.errors import CallbacksPlusError
+
+__all__ = ["host_view", "start_transfers", "views_survive_training"]
+
+Array = np.ndarray[Any, Any]
+
+
+def host_view(variable: Any) -> Array:
+    """The value of a variable as a read-only array, without copying it where that is possible.
+
+    Read it before the variable changes, unless `views_survive_training()`.
+
+    Args:
+        variable: A Keras variable; on JAX, of a model whose state is attached.
+
+    Returns:
+        Array of the variable's shape and type; bfloat16 and its kind as `ml_dtypes` types.
+    """
+    name = compat.backend()
+    if name == "tensorflow":
+        view = _tensorflow_view(variable.value)
+    elif name == "jax":
+        view = np.asarray(_jax_array(variable))
+    elif name == "torch":
+        view = _torch_view(variable.value.detach().cpu())
+    else:
+        view = np.asarray(keras.ops.convert_to_numpy(variable))
+    view = view.view()
+    view.flags.writeable = False
+    return view
+
+
+def _tensorflow_view(value: Any) -> Array:
+    import tensorflow as tf
+
+    if isinstance(value, tf.distribute.DistributedValues) or not hasattr(value, "handle"):
+        tensor = value.read_value() if hasattr(value, "read_value") else value
+    else:  # what `read_value` does in the end, in a third of the time
+        tensor = tf.raw_ops.ReadVariableOp(resource=value.handle, dtype=value.dtype)
+    # DLPack carries no type beyond NumPy's own ("Unsupported dtype in DLTensor" for bfloat16), and
+    # `numpy()` copies, which `_numpy()` does not: but that one may be written to, over the variable
+    native = np.dtype(tensor.dtype.as_numpy_dtype).isbuiltin == 1
+    if native and hasattr(tensor, "__dlpack__") and "CPU:" in tensor.device:
+        return np.from_dlpack(tensor)
+    return np.asarray(tensor.numpy())
+
+
+def _jax_array(variable: Any) -> Any:
+    array = compat.raw_value(variable)
+    if array is None:
+        raise CallbacksPlusError(
+            f"The value of {variable.path} is inside the running training step. Call "
+            "`model.jax_state_sync()` first, as `Callback.model` does."
+        )
+    return array
+
+
+def _torch_view(tensor: Any) -> Array:
+    import torch
+
+    if tensor.dtype == torch.bfloat16:  # which NumPy lacks: the same 16 bits under another name
+        import ml_dtypes
+
+        bits: Array = tensor.view(torch.int16).numpy()
+        return bits.view(ml_dtypes.bfloat16)
+    try:
+        return np.asarray(tensor.numpy())
+    except TypeError:  # float8 and its kind
+        return np.asarray(keras.ops.convert_to_numpy(tensor))
+
+
+def views_survive_training() -> bool:
+    """Whether what `host_view` returns stays as it is while training goes on (copy-on-write).
+
+    TensorFlow counts the holders of a buffer, and an update that finds another one writes to a new
+    buffer. JAX refuses to donate a buffer that NumPy still holds, and copies it. On both the next
+    training step pays for the copy. PyTorch updates in place.
+    """
+    return compat.backend() in ("tensorflow", "jax")
+
+
+def start_transfers(variables: Iterable[Any]) -> None:
+    """On JAX with an accelerator, starts all copies to the host, so that they overlap.
+
+    Args:
+        variables: The variables that are about to be read.
+    """
+    if compat.backend() != "jax":
+        return
+    for variable in variables:
+        array = _jax_array(variable)
+        if any(device.platform != "cpu" for device in array.devices()):
+            array.copy_to_host_async()
