@@ -1,13 +1,12 @@
 """One file that holds a tree of plain data and arrays, and knows whether it is whole.
 
 Layout: magic, length of the header (8 bytes, little-endian), header (JSON), arrays (each aligned
-to 64 bytes), SHA-256 of everything before, record (see `file_record`). No pickle: reading runs no
-code, whatever the file.
+to 64 bytes), checksums of everything before (see `checked_blocks`), record (see `file_record`). No
+pickle: reading runs no code, whatever the file.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -19,13 +18,13 @@ import numpy as np
 
 from keras_callbacks_plus.errors import CheckpointCorruptedError
 from keras_callbacks_plus.storage.atomic import Sink
+from keras_callbacks_plus.storage.checked_blocks import BLOCK, BlockSums, read_checked
 from keras_callbacks_plus.storage.file_record import MAX_RECORD, encode_record, size_of_record
 
 __all__ = ["ContainerPayload", "read_container"]
 
-MAGIC = b"KCPTREE1"
+MAGIC = b"KCPTREE2"
 _ALIGNMENT = 64
-_DIGEST_SIZE = 32
 _MAX_DEPTH = 64
 
 
@@ -58,20 +57,20 @@ class ContainerPayload:
 
     def write_to(self, sink: Sink) -> None:
         """See `storage.atomic.Payload`."""
-        digest = hashlib.sha256()
+        sums = BlockSums()
 
         def write(data: Any) -> None:
-            digest.update(data)
+            sums.update(data)
             sink.write(data)
 
         write(MAGIC + struct.pack("<Q", len(self._header)))
         write(self._header)
         for array in self._arrays:
             flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-            for start in range(0, flat.size, 8 << 20):
-                write(flat[start : start + (8 << 20)].data)
+            for start in range(0, flat.size, BLOCK):
+                write(flat[start : start + BLOCK].data)
             write(b"\0" * (-array.nbytes % _ALIGNMENT))
-        sink.write(digest.digest() + self._record)
+        sink.write(sums.finish() + self._record)
 
     def _encode(self, value: Any, path: str) -> Any:
         if value is None or isinstance(value, bool | str):
@@ -103,7 +102,7 @@ class ContainerPayload:
 
 
 def read_container(path: str | os.PathLike[str]) -> Any:
-    """Reads what a `ContainerPayload` wrote, after its checksum has been found right.
+    """Reads what a `ContainerPayload` wrote, after its checksums have been found right.
 
     Args:
         path: The file.
@@ -115,27 +114,28 @@ def read_container(path: str | os.PathLike[str]) -> Any:
         CheckpointCorruptedError: If a byte of it is not what was written.
     """
     path = str(os.fspath(path))
-    data = np.fromfile(path, dtype=np.uint8)
-    data = data[: data.size - size_of_record(data[-MAX_RECORD:].tobytes())]
-    least = len(MAGIC) + 8 + _DIGEST_SIZE
-    if data.size < least or data[: len(MAGIC)].tobytes() != MAGIC:
-        raise CheckpointCorruptedError(
-            f"{path} is not a snapshot, or its beginning is damaged ({data.size} bytes).", path, 0
-        )
-    body = data[:-_DIGEST_SIZE]
-    if hashlib.sha256(body.data).digest() != data[-_DIGEST_SIZE:].tobytes():
-        raise CheckpointCorruptedError(
-            f"{path} is damaged or cut: its checksum does not match its {data.size} bytes.", path
-        )
-    (length,) = struct.unpack("<Q", body[len(MAGIC) : len(MAGIC) + 8].tobytes())
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - MAX_RECORD))
+        size -= size_of_record(file.read())
+        file.seek(0)
+        if file.read(len(MAGIC)) != MAGIC:
+            raise CheckpointCorruptedError(
+                f"{path} is not a snapshot of this format, or its beginning is damaged "
+                f"({size} bytes).",
+                path,
+                0,
+            )
+    body = read_checked(path, size)
     start = len(MAGIC) + 8
     try:
+        (length,) = struct.unpack("<Q", body[len(MAGIC) : start].tobytes())
         header = json.loads(body[start : start + length].tobytes())
         arrays = [_array(body, start + length, *entry) for entry in header["arrays"]]
         return _decode(header["tree"], arrays, 0)
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError, struct.error) as error:
         raise CheckpointCorruptedError(
-            f"{path} has a right checksum and a header that makes no sense: {error}.", path, start
+            f"{path} has right checksums and a header that makes no sense: {error}.", path, start
         ) from error
 
 
