@@ -92,7 +92,7 @@ class RemoteFileSystem:
     def names(self, folder: str) -> list[str]:
         """See `FileSystem`. Always asks the store: fsspec would remember an old answer."""
         with _translated("list", folder):
-            self._driver.invalidate_cache(folder)
+            self._driver.invalidate_cache()
             try:
                 found = self._driver.ls(folder, detail=False)
             except FileNotFoundError:
@@ -104,7 +104,7 @@ class RemoteFileSystem:
         if path in self._uploads:
             return True
         with _translated("look for", path):
-            self._driver.invalidate_cache(path)
+            self._driver.invalidate_cache()
             try:
                 self._driver.info(path)
             except FileNotFoundError:
@@ -116,7 +116,7 @@ class RemoteFileSystem:
         is read, and a driver that asks twice finds that the object has changed.
         """
         with _translated("read", path, missing=True):
-            self._driver.invalidate_cache(path)
+            self._driver.invalidate_cache()
             if self._driver.info(path)["size"] <= size:
                 yield self._driver.cat_file(path)
                 return

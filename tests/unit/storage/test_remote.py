@@ -284,7 +284,7 @@ class Refusing:
     def __init__(self, error):
         self.error = error
 
-    def invalidate_cache(self, path):
+    def invalidate_cache(self, path=None):
         pass
 
     def __getattr__(self, name):
@@ -350,3 +350,37 @@ def test_without_the_driver_the_error_names_it(monkeypatch):
     monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
     with pytest.raises(MissingExtraError, match=r"needs fsspec and s3fs.*\[remote\]\" s3fs$"):
         filesystem_for("s3://bucket/run")
+
+
+class RemembersFolders(fsspec.get_filesystem_class("memory")):
+    """Answers from the listing of the folder until all is forgotten, as the driver of Azure does."""
+
+    cachable = False
+
+    def __init__(self):
+        super().__init__()
+        self.listings = {}
+
+    def info(self, path, **more):
+        folder = self._strip_protocol(path).rpartition("/")[0]
+        listing = self.listings.setdefault(folder, self.ls(folder, detail=True))
+        found = next((f for f in listing if f["name"] == self._strip_protocol(path)), None)
+        if found is None:
+            raise FileNotFoundError(path)
+        return found
+
+    def invalidate_cache(self, path=None):
+        if path is None:
+            self.listings.clear()
+        self.listings.pop(path, None)
+
+
+def test_what_has_just_been_written_is_seen_though_the_driver_remembers_listings(memory):
+    files = RemoteFileSystem(URL, session=Session())
+    files.__dict__["_driver"] = RemembersFolders()
+    store = CheckpointStore(URL, filesystem=files)
+    for name in ("a", "b"):
+        commit(store, name, name)
+        for record in store.records():
+            store.verify(record)
+    assert [r.path for r in store.records()] == ["a", "b"]
