@@ -353,7 +353,7 @@ def test_without_the_driver_the_error_names_it(monkeypatch):
 
 
 class RemembersFolders(fsspec.get_filesystem_class("memory")):
-    """Answers from the listing of the folder until all is forgotten, as the driver of Azure does."""
+    """Answers from the listing of the folder until all is forgotten, as that of Azure does."""
 
     cachable = False
 
