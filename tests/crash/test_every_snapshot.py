@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import keras
 import numpy as np
 import pytest
@@ -16,26 +14,18 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Your input ran out of data"),  # how Keras finds a length
 ]
 
-NEEDS = {"tf": "tensorflow", "Data": "torch", "grain": "grain"}
-
 
 def resume_from(tmp_path, some, kind="arrays", *, same_seed=False, **more):
     """The snapshots from which the end is another one, with what differs in it."""
-    for prefix, module in NEEDS.items():
-        if (
-            isinstance(kind, str)
-            and kind.startswith(prefix)
-            and not importlib.util.find_spec(module)
-        ):
-            pytest.skip(f"needs {module}")
+    if isinstance(kind, str) and resumed_runs.missing(kind):
+        pytest.skip(f"needs {', '.join(resumed_runs.missing(kind))}")
     folder, aside = tmp_path / "run", tmp_path / "aside"
     folder.mkdir()
     with resumed_runs.every_snapshot(folder, aside):
         whole = resumed_runs.train(folder, kind, **more)
     snapshots = sorted(aside.iterdir())
     assert len(snapshots) >= 2
-    # the order of TensorFlow's data follows the seed of the process
-    same_seed = same_seed or keras.backend.backend() == "tensorflow" or str(kind).startswith("tf")
+    same_seed = same_seed or resumed_runs.follows_the_seed(str(kind))
     wrong = {}
     for snapshot in some(snapshots):
         resumed = resumed_runs.train(snapshot, kind, seed=1 if same_seed else 99, **more)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import random
 import shutil
@@ -120,6 +121,24 @@ INPUTS = {
 }
 
 
+NEEDS = {"tf": "tensorflow", "Data": "torch", "grain": "grain"}
+
+
+def needs(kind):
+    """The packages that an input needs beside Keras and NumPy."""
+    return [module for prefix, module in NEEDS.items() if kind.startswith(prefix)]
+
+
+def missing(kind):
+    """Those of them that are not installed."""
+    return [module for module in needs(kind) if not importlib.util.find_spec(module)]
+
+
+def follows_the_seed(kind):
+    """Whether the order of an input follows the seed of the process: TensorFlow shuffles it."""
+    return keras.backend.backend() == "tensorflow" or kind.startswith("tf")
+
+
 def plain_model(**compiled):
     model = keras.Sequential(
         [
@@ -134,7 +153,20 @@ def plain_model(**compiled):
     return model
 
 
-def train(folder, kind="arrays", *, seed=1, make=plain_model, callbacks=(), **more):
+def exact_backup(folder, save_freq, **arguments):
+    return kcp.BackupAndRestore(folder, save_freq, delete_checkpoint=False, **arguments)
+
+
+def train(
+    folder,
+    kind="arrays",
+    *,
+    seed=1,
+    make=plain_model,
+    make_backup=exact_backup,
+    callbacks=(),
+    **more,
+):
     """Trains; returns everything that must be equal.
 
     Args:
@@ -142,6 +174,7 @@ def train(folder, kind="arrays", *, seed=1, make=plain_model, callbacks=(), **mo
         kind: One of `INPUTS`, or a function that returns the data and more arguments of `fit`.
         seed: Of the process.
         make: Makes the compiled model.
+        make_backup: Makes the callback that keeps the run: of a folder and `save_freq`.
         callbacks: More callbacks.
         more: Further arguments of `fit`; `save_freq`, `epochs` and `backup` of the backup.
     """
@@ -160,9 +193,7 @@ def train(folder, kind="arrays", *, seed=1, make=plain_model, callbacks=(), **mo
     plateau = keras.callbacks.ReduceLROnPlateau(patience=1, factor=0.5, min_delta=0.1)
     # the backup comes first on purpose: the saves of the other one by batches come after its own
     members = [
-        kcp.BackupAndRestore(
-            folder / "backup", save_freq=save_freq, delete_checkpoint=False, **backup
-        ),
+        make_backup(folder / "backup", save_freq, **backup),
         early,
         plateau,
         kcp.ModelCheckpoint(
@@ -211,7 +242,7 @@ def arrays_in(path):
 
 
 def charts(folder):
-    """What TensorBoard would draw: tag -> points."""
+    """What TensorBoard would draw: tag -> points, in types that JSON has."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     drawn = {}
@@ -219,8 +250,10 @@ def charts(folder):
         events = EventAccumulator(str(place), purge_orphaned_data=True)
         events.Reload()
         for tag in events.Tags()["tensors"]:
-            points = [(e.step, e.tensor_proto.SerializeToString()) for e in events.Tensors(tag)]
-            drawn[f"{place.relative_to(folder)}:{tag}"] = points
+            points = [
+                [e.step, e.tensor_proto.SerializeToString().hex()] for e in events.Tensors(tag)
+            ]
+            drawn[f"{place.relative_to(folder)}:{tag}"] = [[s, b.hex()] for s, b in points]
     return drawn
 
 
