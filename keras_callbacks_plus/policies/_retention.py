@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from keras_callbacks_plus.errors import InvalidArgumentError
 
-__all__ = ["EVICTED", "Decision", "Record", "RetentionPolicy", "protecting"]
+__all__ = ["EVICTED", "Decision", "Record", "RetentionPolicy", "ask"]
 
 EVICTED = "evicted: "  # how the reason of an eviction begins, in a ledger that is read line by line
 
@@ -91,32 +91,23 @@ class RetentionPolicy(Protocol):
         """
 
 
-def protecting(decisions: Iterable[Decision], paths: Iterable[str], why: str) -> list[Decision]:
-    """The same decisions, with the named checkpoints kept whatever the policy said.
+def ask(policy: RetentionPolicy, records: Sequence[Record]) -> list[Decision]:
+    """Asks a policy, and refuses an answer that cannot be matched to the records.
 
     Args:
-        decisions: What a policy decided.
-        paths: The records' paths to keep, such as that of the checkpoint resumed from.
-        why: String, the reason that stands before the policy's own.
+        policy: The policy.
+        records: All checkpoints of the series.
 
     Raises:
-        InvalidArgumentError: If `paths` is one string, whose letters would be taken for paths.
-
-    Example:
-
-    >>> from keras_callbacks_plus import policies
-    >>> decided = [policies.Decision("a.keras", False, "evicted: 2nd latest")]
-    >>> policies.protecting(decided, ["a.keras"], "resumed from")[0]
-    Decision(path='a.keras', keep=True, reason='resumed from (else evicted: 2nd latest)')
+        InvalidArgumentError: If it did not return one decision for each record, in order.
     """
-    if isinstance(paths, str):
+    decisions = list(policy.decide(records))
+    asked, answered = [r.path for r in records], [d.path for d in decisions]
+    if asked != answered:
         raise InvalidArgumentError(
-            "paths", paths, "an iterable of paths", f"Write [{paths!r}] for one path."
+            f"{type(policy).__name__}.decide",
+            answered,
+            f"a function that returns one Decision for each record, in order: {asked!r}",
+            "Return [Decision(r.path, keep, reason) for r in records].",
         )
-    protected = frozenset(paths)
-    return [
-        decision
-        if decision.keep or decision.path not in protected
-        else replace(decision, keep=True, reason=f"{why} (else {decision.reason})")
-        for decision in decisions
-    ]
+    return decisions

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from keras_callbacks_plus.errors import InvalidArgumentError
 from keras_callbacks_plus.policies._monitor import Monitor
-from keras_callbacks_plus.policies._retention import EVICTED, Decision, Record, RetentionPolicy
+from keras_callbacks_plus.policies._retention import EVICTED, Decision, Record, RetentionPolicy, ask
 
-__all__ = ["AllOf", "AnyOf", "Composable"]
+__all__ = ["AllOf", "AnyOf", "Composable", "most_kept", "monitors_of", "needs_monitor"]
 
 Self = TypeVar("Self", bound="Composable")  # `typing.Self` is of Python 3.11
 
 
 class Composable:
-    """Gives a policy `|` and `&`, and a `bind` for those that need no metric."""
+    """Gives a policy `|` and `&`, and a `bind` for those that need no metric.
+
+    Attributes:
+        most: How many checkpoints it keeps at most.
+    """
+
+    @property
+    def most(self) -> float:
+        """See the class; infinite unless a policy says so."""
+        return math.inf
 
     def bind(self: Self, monitor: Monitor) -> Self:  # noqa: ARG002 - for those that override it
         """The same policy with the callback's comparison where it has none of its own.
@@ -63,13 +73,18 @@ class AnyOf(Composable):
     def __post_init__(self) -> None:
         _check_members(self.members)
 
+    @property
+    def most(self) -> float:
+        """See `Composable`."""
+        return sum(map(most_kept, self.members))
+
     def bind(self, monitor: Monitor) -> AnyOf:
         """See `BestN.bind`."""
         return AnyOf(_bound(self.members, monitor))
 
     def decide(self, records: Sequence[Record]) -> list[Decision]:
         """See `RetentionPolicy.decide`."""
-        answers = [_ask(member, records) for member in self.members]
+        answers = [ask(member, records) for member in self.members]
         decisions = []
         for i, record in enumerate(records):
             verdicts = [answer[i] for answer in answers]
@@ -103,6 +118,11 @@ class AllOf(Composable):
     def __post_init__(self) -> None:
         _check_members(self.members)
 
+    @property
+    def most(self) -> float:
+        """See `Composable`."""
+        return min(map(most_kept, self.members))
+
     def bind(self, monitor: Monitor) -> AllOf:
         """See `BestN.bind`."""
         return AllOf(_bound(self.members, monitor))
@@ -113,7 +133,7 @@ class AllOf(Composable):
         reasons: list[list[str]] = [[] for _ in records]
         evicted: dict[int, str] = {}
         for member in self.members:
-            answers = _ask(member, [records[i] for i in left])
+            answers = ask(member, [records[i] for i in left])
             for i, answer in zip(left, answers, strict=True):
                 if answer.keep:
                     reasons[i].append(answer.reason)
@@ -124,6 +144,38 @@ class AllOf(Composable):
             Decision(record.path, i not in evicted, evicted.get(i, "; ".join(reasons[i])))
             for i, record in enumerate(records)
         ]
+
+
+def most_kept(policy: RetentionPolicy) -> float:
+    """How many checkpoints a policy keeps at most; infinity where it does not say."""
+    return float(getattr(policy, "most", math.inf))  # a user's policy has `decide`, perhaps no more
+
+
+def monitors_of(policy: RetentionPolicy) -> tuple[Monitor, ...]:
+    """By which metrics a policy ranks, its members included; empty where it does not.
+
+    Args:
+        policy: A policy, bound or not; one that takes the callback's comparison and has not got it
+            yet does not rank.
+    """
+    own = getattr(policy, "monitor", None)
+    found = (own,) if isinstance(own, Monitor) else ()
+    for member in getattr(policy, "members", ()):
+        found += monitors_of(member)
+    return found
+
+
+def needs_monitor(policy: RetentionPolicy) -> bool:
+    """Whether a policy takes the callback's comparison.
+
+    Args:
+        policy: As the user gave it.
+    """
+    bind = getattr(policy, "bind", None)
+    return callable(bind) and _ANY in monitors_of(bind(_ANY))
+
+
+_ANY = Monitor("any metric", "min")
 
 
 def _members(kind: type[AnyOf] | type[AllOf], policy: object) -> tuple[RetentionPolicy, ...]:
@@ -150,17 +202,3 @@ def _bound(members: Iterable[RetentionPolicy], monitor: Monitor) -> tuple[Retent
         bind = getattr(member, "bind", None)  # a user's policy has `decide` and need have no more
         bound.append(bind(monitor) if callable(bind) else member)
     return tuple(bound)
-
-
-def _ask(policy: RetentionPolicy, records: Sequence[Record]) -> list[Decision]:
-    """Asks a member, and refuses an answer that cannot be matched to the records."""
-    decisions = list(policy.decide(records))
-    asked, answered = [r.path for r in records], [d.path for d in decisions]
-    if asked != answered:
-        raise InvalidArgumentError(
-            f"{type(policy).__name__}.decide",
-            answered,
-            f"a function that returns one Decision for each record, in order: {asked!r}",
-            "Return [Decision(r.path, keep, reason) for r in records].",
-        )
-    return decisions

@@ -80,8 +80,10 @@ class MaxBytes(Composable):
         check_monitor(self.monitor)
 
     def bind(self, monitor: Monitor) -> MaxBytes:
-        """See `BestN.bind`."""
-        return self if self.monitor is not None else replace(self, monitor=monitor)
+        """See `BestN.bind`. Where the oldest goes first there is nothing to compare."""
+        if self.monitor is not None or self.evict_first == "oldest":
+            return self
+        return replace(self, monitor=monitor)
 
     def decide(self, records: Sequence[Record]) -> list[Decision]:
         """See `RetentionPolicy.decide`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -40,6 +41,11 @@ class LatestN(Composable):
 
     def __post_init__(self) -> None:
         check_integer("n", self.n, minimum=1, fix="Write LatestN(3), for one.")
+
+    @property
+    def most(self) -> float:
+        """See `Composable`."""
+        return self.n
 
     def decide(self, records: Sequence[Record]) -> list[Decision]:
         """See `RetentionPolicy.decide`."""
@@ -92,6 +98,11 @@ class BestN(Composable):
         check_monitor(self.monitor)
         check_choice("tie", self.tie, ("first", "last"), fix='Write "first", as Keras has it.')
 
+    @property
+    def most(self) -> float:
+        """See `Composable`."""
+        return self.n
+
     def bind(self, monitor: Monitor) -> BestN:
         """The same policy with the callback's comparison where it has none of its own.
 
@@ -135,7 +146,9 @@ class EveryN(Composable):
     """Keeps for ever one checkpoint of every `n` epochs, batches or seconds.
 
     By epochs or batches it is the first one saved at or after each multiple of `n`, counted from
-    the start of the training, so that it does not matter whether one was saved exactly there. By
+    the start of the training, so that it does not matter whether one was saved exactly there. A
+    training that begins again (an epoch or a step that is not after the one before it) counts
+    anew: what it saves is kept beside what the one before it has left. By
     seconds it is the first one of all, and then each that is at least `n` seconds younger than the
     one kept before it (or that a clock set back makes older).
 
@@ -168,19 +181,28 @@ class EveryN(Composable):
         ]
 
     def _at_multiples(self, records: Sequence[Record], oldest_first: Sequence[int]) -> set[int]:
-        first_at: dict[int | float, int] = {}
+        kept: set[int] = set()
+        last: tuple[float, float] | None = None  # where the run was when one was kept
+        multiple = 0
         for i in oldest_first:
-            done = self._done(records[i])
-            if done is not None and done >= self.n:
-                first_at.setdefault(done // self.n, i)
-        return set(first_at.values())
+            done, moment = self._done(records[i])
+            if done is None or done < self.n:
+                continue
+            begins_again = last is None or moment <= last
+            if begins_again or done // self.n > multiple:
+                kept.add(i)
+                last, multiple = moment, int(done // self.n)
+        return kept
 
-    def _done(self, record: Record) -> int | None:
+    def _done(self, record: Record) -> tuple[int | None, tuple[float, float]]:
+        """Epochs or batches that are done, and the moment, which grows as long as a run goes on."""
         if self.unit == "batches":
-            return record.step
+            return record.step, (record.step or 0, 0)
         if record.epoch is None:
-            return None
-        return record.epoch + (1 if record.batch is None else 0)  # mid-epoch, that one is not done
+            return None, (0, 0)
+        if record.batch is None:
+            return record.epoch + 1, (record.epoch, math.inf)
+        return record.epoch, (record.epoch, record.batch)  # mid-epoch, that one is not done
 
     def _spaced(self, records: Sequence[Record], oldest_first: Sequence[int]) -> set[int]:
         kept: set[int] = set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -17,7 +17,6 @@ from keras_callbacks_plus.policies import (
     MaxBytes,
     Monitor,
     Within,
-    protecting,
 )
 
 # derandomize: the same cases in every run; no deadline: a shared machine may pause
@@ -41,7 +40,7 @@ metric = st.one_of(
     st.floats(),
     st.none(),
 )
-row = st.tuples(metric, st.integers(0, 9), st.floats(0, 50), st.integers(0, 2))
+row = st.tuples(metric, st.integers(0, 9), st.floats(0, 50), st.integers(1, 3))
 
 
 @st.composite
@@ -136,6 +135,19 @@ def test_every_n_is_kept_for_ever_and_leaves_no_gap(n, unit, records):
 
 
 @FIXED
+@given(counts, st.sampled_from(["epochs", "batches"]), histories(), counts)
+def test_every_n_of_a_second_run_is_kept_beside_that_of_the_first(n, unit, records, times):
+    runs = [
+        replace(r, path=f"{run}-{r.path}", sequence=run * len(records) + r.sequence)
+        for run in range(times)
+        for r in records
+    ]
+    policy = EveryN(n, unit)
+    expected = {f"{run}-{path}" for run in range(times) for path in kept(policy, records)}
+    assert kept(policy, runs) == incremental(policy, runs) == expected
+
+
+@FIXED
 @given(counts, counts, counts, modes, ties, histories(), st.randoms(use_true_random=False))
 def test_a_union_keeps_what_any_member_keeps(best, latest, every, mode, tie, records, random):
     members = [BestN(best, Monitor("m", mode), tie), LatestN(latest), EveryN(every)]
@@ -181,13 +193,3 @@ def test_a_cap_is_on_what_the_other_policy_keeps(n, limit, mode, records):
 def test_a_window_ends_at_the_newest(seconds, records):
     expected = {r.path for r in records if records[-1].time - r.time <= seconds}
     assert kept(Within(seconds), records) == incremental(Within(seconds), records) == expected
-
-
-@FIXED
-@given(counts, histories(), st.sets(st.integers(0, 15).map("{}.keras".format)))
-def test_what_is_protected_stays_and_nothing_else_changes(n, records, paths):
-    before = LatestN(n).decide(records)
-    after = protecting(before, paths, "resumed from")
-    for old, new in zip(before, after, strict=True):
-        assert new.keep == (old.keep or old.path in paths)
-        assert (new == old) == (new.keep == old.keep)

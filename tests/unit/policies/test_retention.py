@@ -20,7 +20,6 @@ from keras_callbacks_plus.policies import (
     Monitor,
     RetentionPolicy,
     Within,
-    protecting,
 )
 
 NAN, INF = math.nan, math.inf
@@ -149,7 +148,9 @@ class TestEveryN:
             (2, [0, 1, 2, 3, 4], "bd"),  # the 2nd and the 4th epoch, counted from 1
             (1, [0, 1, 2], "abc"),
             (10, [2, 5, 8, 11, 14, 17, 20], "dg"),  # saved every 3rd: 12 and 21 follow 10 and 20
-            (2, [1, 1, 2], "a"),  # epoch 1 again, after a resume
+            (2, [1, 1, 2], "ab"),  # epoch 1 again: another run, which is kept beside the first
+            (2, [0, 1, 3, 0, 1, 2, 3], "bceg"),  # the same script a second time
+            (1, [0, 0], "ab"),
             (2, [None, None], ""),
         ],
     )
@@ -159,6 +160,11 @@ class TestEveryN:
     def test_in_the_middle_of_an_epoch_that_epoch_is_not_done(self):
         records = saved([None] * 4, epoch=[0, 1, 1, 2], batch=[None, 4, None, 4])
         assert kept(EveryN(2), records) == "c"
+
+    def test_by_batches_a_run_begins_again_where_the_step_does(self):
+        assert kept(EveryN(2, "batches"), saved([None] * 6, step=[2, 3, 4, 2, 3, 5])) == "acdf"
+        within = saved([None] * 4, epoch=[2, 2, 2, 2], batch=[4, 9, 4, 9])
+        assert kept(EveryN(2), within) == "ac"
 
     def test_batches_need_not_be_hit(self):
         steps = [496, 504, 512, 1000, 1008, None, 1600]
@@ -332,27 +338,6 @@ class TestComposition:
     def test_members_are_a_tuple(self, members):
         with pytest.raises(InvalidArgumentError, match="a tuple of retention policies"):
             AnyOf(members)
-
-
-class TestProtecting:
-    DECISIONS = (
-        Decision("a", False, "evicted: 3rd latest"),
-        Decision("b", False, "evicted: 2nd latest"),
-        Decision("c", True, "latest of 1"),
-    )
-
-    def test_keeps_the_named_ones_and_nothing_else(self):
-        assert protecting(self.DECISIONS, ["a", "c", "elsewhere"], "resumed from") == [
-            Decision("a", True, "resumed from (else evicted: 3rd latest)"),
-            *self.DECISIONS[1:],
-        ]
-
-    def test_paths_may_be_used_up_by_reading(self):
-        assert protecting(self.DECISIONS, iter(["b"]), "why")[1].keep
-
-    def test_one_string_is_not_taken_for_its_letters(self):
-        with pytest.raises(InvalidArgumentError, match=r"Write \['abc'\] for one path"):
-            protecting(self.DECISIONS, "abc", "resumed from")
 
 
 @pytest.mark.parametrize(
