@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from keras_callbacks_plus.errors import InvalidArgumentError
-from keras_callbacks_plus.storage import filesystem_for, split_path
+from keras_callbacks_plus.storage import filesystem_for, is_url, split_path
 
-__all__ = ["CheckpointName", "check_keep", "versions"]
+__all__ = ["CheckpointName", "versions"]
+
+_ENDINGS = re.compile(r"(\.(weights|keras|h5|hdf5|ckpt|tf))+$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,13 @@ class CheckpointName:
         return cls(directory or ".", template)
 
     @property
+    def identity(self) -> tuple[str, str]:
+        """The same for the same files, however their folder is spelt."""
+        if is_url(self.directory):
+            return self.directory.rstrip("/"), self.template
+        return os.path.realpath(self.directory), self.template
+
+    @property
     def is_fixed(self) -> bool:
         """Whether every save has the same name, so that a new one replaces the old one."""
         return not any(field for _, field, _, _ in string.Formatter().parse(self.template))
@@ -80,7 +89,7 @@ class CheckpointName:
         epoch: int,
         batch: int | None,
         metrics: Mapping[str, float],
-        missing: float | None = None,
+        validated: Collection[str] = (),
     ) -> str:
         """The name of one file.
 
@@ -88,7 +97,8 @@ class CheckpointName:
             epoch: The epoch, counted from 0; the name counts from 1, as Keras's does.
             batch: The batch, counted from 0, or `None` at the end of an epoch.
             metrics: What was logged.
-            missing: Stands for any metric that was not; `None` makes that an error.
+            validated: The validation metrics that were ever logged; empty before the first
+                validation.
 
         Returns:
             The name. A validation metric that was not computed this time is written as `nan`.
@@ -96,21 +106,46 @@ class CheckpointName:
         Raises:
             InvalidArgumentError: If a placeholder is not the name of anything that is logged.
         """
+        values = self._values(epoch, batch, metrics)
+        for field in self._missing(values):
+            if field not in validated and (validated or not field.startswith("val_")):
+                logged = sorted({*values, *validated})
+                raise InvalidArgumentError(
+                    "filepath",
+                    self.template,
+                    "a name whose placeholders are logged",
+                    f"There is no {field!r}; there are: {', '.join(logged)}.",
+                )
+        return self._filled(values)
+
+    def format_unmeasured(self, epoch: int, batch: int, metrics: Mapping[str, float]) -> str:
+        """The name of the file of a model that nobody has measured: `nan` stands for what is not
+        known.
+
+        Args:
+            epoch: As for `format`.
+            batch: As for `format`.
+            metrics: What is known.
+        """
+        return self._filled(self._values(epoch, batch, metrics))
+
+    def _values(
+        self, epoch: int, batch: int | None, metrics: Mapping[str, float]
+    ) -> dict[str, object]:
         values: dict[str, object] = {k: float(v) for k, v in metrics.items()}
         values["epoch"] = epoch + 1
         if batch is not None:
             values["batch"] = batch + 1
-        for _, field, _, _ in string.Formatter().parse(self.template):
-            if field and field not in values:
-                if missing is None and not field.startswith("val_"):
-                    raise InvalidArgumentError(
-                        "filepath",
-                        self.template,
-                        "a name whose placeholders are logged",
-                        f"There is no {field!r}; there are: {', '.join(sorted(values))}.",
-                    )
-                values[field] = math.nan
-        return self.template.format(**values).replace(os.sep, "_").replace("/", "_")
+        return values
+
+    def _missing(self, values: Mapping[str, object]) -> list[str]:
+        fields = (field for _, field, _, _ in string.Formatter().parse(self.template))
+        return [field for field in fields if field and field not in values]
+
+    def _filled(self, values: dict[str, object]) -> str:
+        nothing = dict.fromkeys(self._missing(values), math.nan)
+        name = self.template.format(**values, **nothing)
+        return name.replace(os.sep, "_").replace("/", "_")
 
 
 def versions(name: str) -> Iterator[str]:
@@ -137,71 +172,19 @@ def _check_placeholders(path: str, template: str) -> None:
 
 
 def _check_ending(path: str, template: str, weights_only: bool) -> None:
-    stem = template
-    for ending in (".weights.h5", ".keras", ".h5", ".hdf5", ".ckpt", ".tf"):
-        stem = stem.removesuffix(ending)
-    wanted = ".weights.h5" if weights_only else ".keras"
+    stem = _ENDINGS.sub("", path.rstrip("/\\")) or "model"
+    whole = template.endswith((".keras", ".h5")) and not template.endswith(".weights.h5")
     if weights_only and not template.endswith(".weights.h5"):
         raise InvalidArgumentError(
             "filepath",
             path,
             "a path that ends in `.weights.h5` with `save_weights_only=True`",
-            f'Write "{path.removesuffix(template) + stem + wanted}".',
+            f'Write "{stem}.weights.h5".',
         )
-    if not weights_only and not template.endswith((".keras", ".h5")):
+    if not weights_only and not whole:
         raise InvalidArgumentError(
             "filepath",
             path,
-            "a path; it must end in `.keras` (or `.h5`) for a whole model",
-            f'Write "{path.removesuffix(template) + stem + wanted}", or pass '
-            "`save_weights_only=True` with a name that ends in `.weights.h5`.",
-        )
-
-
-def check_keep(
-    keep: object, max_to_keep: Any, name: CheckpointName, filepath: str, unit: str
-) -> None:
-    """Raises for a retention that is said twice or is none, and for a name that does not fit.
-
-    Args:
-        keep: As the user gave it.
-        max_to_keep: As the user gave it.
-        name: The parsed `filepath`.
-        filepath: As the user gave it.
-        unit: What `save_freq` counts.
-    """
-    if unit == "epochs" and name.has("batch"):
-        raise InvalidArgumentError(
-            "filepath",
-            filepath,
-            "a name without `{batch}`, as `save_freq` counts epochs",
-            "Leave `{batch}` out, or write save_freq=500 to save by batches.",
-        )
-    if keep is not None and max_to_keep is not None:
-        raise InvalidArgumentError(
-            "keep",
-            keep,
-            "given without `max_to_keep`, as the two say the same thing",
-            f"Leave out `max_to_keep={max_to_keep}`, or `keep`.",
-        )
-    if keep is not None and not callable(getattr(keep, "decide", None)):
-        raise InvalidArgumentError(
-            "keep",
-            keep,
-            "a retention policy",
-            "For example `policies.BestN(3) | policies.LatestN(1)`.",
-        )
-    if max_to_keep is None:
-        return
-    valid = isinstance(max_to_keep, int) and not isinstance(max_to_keep, bool)
-    if not valid or max_to_keep < 1:
-        raise InvalidArgumentError(
-            "max_to_keep", max_to_keep, "a positive integer or None", "Write 3, for one."
-        )
-    if max_to_keep > 1 and name.is_fixed:
-        raise InvalidArgumentError(
-            "filepath",
-            filepath,
-            f"a name with a placeholder, to keep {max_to_keep} files",
-            'Put the epoch into it, as in "model-{epoch:02d}.keras".',
+            "a path; it must end in `.keras` (or `.h5`, not `.weights.h5`) for a whole model",
+            f'Write "{stem}.keras", or "{stem}.weights.h5" with `save_weights_only=True`.',
         )

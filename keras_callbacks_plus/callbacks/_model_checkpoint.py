@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import time
-import weakref
+import logging
 from typing import Any, Literal
 
 import keras
@@ -13,20 +11,31 @@ from keras_callbacks_plus._keras import compat, messages
 from keras_callbacks_plus._keras import logs as log_values
 from keras_callbacks_plus._keras.fit_scope import FitScope
 from keras_callbacks_plus._keras.progress import batches_done
-from keras_callbacks_plus.callbacks._arguments import (
-    check_booleans,
-    check_choice,
-    check_number,
+from keras_callbacks_plus.callbacks._arguments import check_booleans, check_choice, check_number
+from keras_callbacks_plus.callbacks._base import StatefulCallback
+from keras_callbacks_plus.callbacks._checkpoint_arguments import (
+    check_together,
+    policy_of,
+    ranks,
     refuse_removed,
     refuse_twins,
 )
-from keras_callbacks_plus.callbacks._base import StatefulCallback
-from keras_callbacks_plus.callbacks._checkpoint_name import CheckpointName, check_keep
-from keras_callbacks_plus.callbacks._model_series import ModelSeries, policy_of, step_of
+from keras_callbacks_plus.callbacks._checkpoint_messages import what_is_done, what_is_there
+from keras_callbacks_plus.callbacks._checkpoint_name import CheckpointName
+from keras_callbacks_plus.callbacks._model_series import ModelSeries, Moment, Outlook, step_of
+from keras_callbacks_plus.callbacks._save_times import SaveTimes
 from keras_callbacks_plus.errors import FitScopeError
-from keras_callbacks_plus.policies import Monitor, Progress, RetentionPolicy, Trigger
+from keras_callbacks_plus.policies import (
+    Monitor,
+    RetentionPolicy,
+    Selection,
+    Trigger,
+    monitors_of,
+)
 
 __all__ = ["ModelCheckpoint"]
+
+_LOGGER = logging.getLogger("keras_callbacks_plus")
 
 
 class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
@@ -41,15 +50,19 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
       disk. A kill, a full disk or an error at any moment leaves every older file as it was, and a
       new file is committed before an old one is removed.
     - *Remembered*: `checkpoints.json` beside the files records epoch, step, all metrics, size and
-      checksum of each. A new process goes on with its ranking: a better file is never replaced by
-      a worse one, and files that it does not name are never removed.
+      checksum of each. A new process goes on with its ranking. With `save_best_only=True` a better
+      file is never replaced by a worse one, also where two trainings write to one folder: what is
+      kept is decided when a file is written. What the record does not name, or names with another
+      size, is somebody else's: it is neither removed nor replaced.
     - *Never fooled*: a metric that is missing, NaN, or infinite on the wrong side is never best.
     - *In the background*: `fit` waits only while the variables are copied. An error of the writer
       thread is raised on the next hook, and at the end.
 
-    A second `fit` of the same instance with the same model goes on with the ranking; with another
-    model (a fold of cross-validation) it starts a new one, and leaves the older files in place
-    unless the new ones have the same names.
+    A second training of the same `filepath` goes on with the ranking: in a new process, with the
+    same model, or with one that was trained before (`load_model`). In one process, *another model
+    that has not been trained yet* (a fold of cross-validation) starts a new one, whether the
+    instance is new or not; older files stay unless the new ones have the same names. A run that
+    `BackupAndRestore` resumes goes on with its own. `verbose=1` says what is taken up.
 
     Args:
         filepath: String or path, ending in `.keras` (or `.h5`), or in `.weights.h5` with
@@ -58,8 +71,9 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
             (extra `remote`), where one training at a time may write to a folder.
         monitor: String, name of the metric. Defaults to `"val_loss"`.
         verbose: 0 or 1; 1 prints a line for each decision. Defaults to `0`.
-        save_best_only: Boolean, whether only a model that is among the best is saved.
-            Defaults to `False`.
+        save_best_only: Boolean, whether only a model that is among the best is saved: among those
+            that `max_to_keep` or a policy that ranks keeps; else, one that is better than all
+            before. Defaults to `False`.
         save_weights_only: Boolean, whether only the weights are saved. Defaults to `False`.
         mode: One of `"auto"`, `"min"`, `"max"`. Defaults to `"auto"`.
         save_freq: `"epoch"`, an integer (batches), or a string with a unit: `"2 epochs"`,
@@ -70,8 +84,8 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
             `save_best_only=True`, else the latest. `None`, the default, behaves as Keras.
         keep: A retention policy instead of a number, such as
             `policies.BestN(3) | policies.LatestN(1)`. Defaults to `None`.
-        min_delta: Float, smallest difference that makes a model better than the best.
-            Defaults to `0.0`.
+        min_delta: Float, with `save_best_only`: a model must be better by more than this than
+            each one that is to go because of it. Defaults to `0.0`.
         save_on_background: Boolean, whether a thread does the writing. Defaults to `True`.
         save_on_train_end: Boolean, whether to save the model as `fit` returns it, too, unless it
             was saved at that very step. With `save_best_only` the file's name begins with
@@ -79,14 +93,15 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         save_on_exception: Boolean, the same where `fit` is left by an exception or Ctrl-C: the
             model as it was after the last complete step. Defaults to `False`.
         on_save_error: `"raise"`, or `"warn"` to go on training when a file cannot be written (a
-            full disk, say); the next one is tried again. Defaults to `"raise"`.
+            full disk, say, or a folder that is read-only); the next one is tried again.
+            Defaults to `"raise"`.
 
     With `save_best_only` and a `save_freq` in batches or time, a metric of the batch logs is
     compared as it stands there (Keras's running mean over the epoch); a validation metric is the
     one of the last validation.
 
     Attributes:
-        best: The best value so far, or `None`.
+        best: The best value among the files that are kept, or `initial_value_threshold`.
 
     Raises:
         InvalidArgumentError: If an argument is not acceptable.
@@ -155,71 +170,49 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         self.save_on_exception = save_on_exception
         self.on_save_error = check_choice("on_save_error", on_save_error, ("raise", "warn"))
         self.best = initial_value_threshold
-        self._trigger = Trigger.parse(save_freq, argument="save_freq")
-        check_keep(keep, max_to_keep, self._name, self.filepath, self._trigger.unit)
+        trigger = Trigger.parse(save_freq, argument="save_freq")
+        check_together(self, self._name, trigger.unit)
         log_values.monitor_of(None, monitor, "min", min_delta, required=True)
         self.monitor_op: Any = None
         self._decision: Monitor | None = None
         self._series: ModelSeries | None = None
-        self._trained: weakref.ref[Any] | None = None
-        self._epoch = 0
-        self._batches = 0
-        self._batches_of_epoch = 0
-        self._first_step = 0
-        self._last = Progress()
+        self._times = SaveTimes(trigger)
         self._validated: dict[str, float] = {}
         self._warned = False
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is a fresh callback: no model, no thread, no open folder."""
-        fresh = {"_series": None, "_trained": None, "_model": None}
-        return {**self.__dict__, **fresh}
+        return {**self.__dict__, "_series": None, "_model": None}
 
     # ---- hooks
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Opens the folder, and takes up the ranking that its manifest holds."""
-        same_model = self._trained is None or self._trained() is self._model
-        self._trained = weakref.ref(self._model)
         if self._series is None:
             self._series = ModelSeries(
                 self._name,
-                weights_only=self.save_weights_only,
-                on_background=self.save_on_background,
+                weights_only=bool(self.save_weights_only),
+                on_background=bool(self.save_on_background),
                 on_error=self.on_save_error,
             )
-        self._series.open(same_model=same_model)
+        self._watch_fit()
+        self._series.open(self._model)
         self._decision = None
         self._warned = False
-        self.best = self.initial_value_threshold
-        self._batches = self._batches_of_epoch = 0
-        self._last = Progress(seconds=time.monotonic())
-        self._resolve(required=False)
-        scope = FitScope.of(self)
         self._validated = {}
-        if scope is not None:
-            refuse_twins(self, "_name", scope.callbacks)
-        if scope is not None:
-            if self.save_on_train_end:
-                scope.at("after_train_end", lambda *_, **__: self._save_last("the end of fit"))
-            if self.save_on_exception:
-                scope.on_failure("save", lambda error: self._save_last(repr(error)))
-            scope.on_failure("close", lambda _error: self._finish())
-        on_batches = self._trigger.unit != "epochs"
-        if scope is None and (on_batches or self.save_on_train_end or self.save_on_exception):
-            raise FitScopeError(
-                f"save_freq={self.save_freq!r}, save_on_train_end={self.save_on_train_end} and "
-                f"save_on_exception={self.save_on_exception} look into `fit`, and this hook was "
-                'not called by `fit`. Use save_freq="epoch" alone in a training loop of your own.'
-            )
-        if scope is not None and on_batches:
-            scope.at("after_train_batch_end", self._batch_ended)
+        self.best = self.initial_value_threshold
+        self._times.begin()
+        self._resolve(required=False)
+        said = what_is_there(
+            self._series.count(), self._name.directory, self.monitor, self._decision, self.best
+        )
+        if said is not None:
+            _LOGGER.info(said)
+            self._say(said)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Notes the epoch."""
-        self._epoch = epoch
-        self._first_step = step_of(self._model) or 0
-        self._batches_of_epoch = 0
+        self._times.begin_epoch(epoch, step_of(self._model))
 
     @compat.unused_hook
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -227,12 +220,11 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves, if `save_freq` counts epochs and the model is worth it."""
-        self._see_failures()
+        self._see_outcomes()
         values = log_values.scalars(logs)
         self._validated.update({k: v for k, v in values.items() if k.startswith("val_")})
-        before, now = Progress(epochs=epoch), Progress(epochs=epoch + 1)
-        if self._trigger.unit == "epochs" and self._trigger.due(before=before, now=now):
-            self._consider(epoch, None, logs)
+        if self._times.due_after_epoch(epoch):
+            self._consider(epoch, None, values)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Waits until the last file is durable."""
@@ -243,145 +235,152 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         if self._series is not None:
             self._series.wait_until_finished()
 
-    # ---- parts
+    # ---- the running fit
 
-    def _finish(self) -> None:
-        self._see_failures()
-        assert self._series is not None
-        self._series.wait_until_finished()
-        self._see_failures()
-
-    def _see_failures(self) -> None:
-        """Raises what a save has raised, or takes note that it failed, as `on_save_error` says."""
-        assert self._series is not None
-        if self._series.has_failed() and self._decision is not None:
-            self._take_best(self._decision)  # what was not written is not the best
-
-    def _take_best(self, monitor: Monitor) -> None:
-        assert self._series is not None
-        best = self._series.best(monitor)
-        better = monitor.is_better(best, self.initial_value_threshold)
-        self.best = best if better else self.initial_value_threshold
+    def _watch_fit(self) -> None:
+        scope = FitScope.of(self)
+        if scope is None:
+            inside = self.save_on_train_end or self.save_on_exception
+            if self._times.within_epochs or inside:
+                raise FitScopeError(
+                    f"save_freq={self.save_freq!r}, save_on_train_end={self.save_on_train_end} and "
+                    f"save_on_exception={self.save_on_exception} look into `fit`, and this hook "
+                    'was not called by `fit`. Use save_freq="epoch" alone in a training loop of '
+                    "your own."
+                )
+            return
+        refuse_twins(self, self._name, scope.callbacks)
+        if self.save_on_train_end:
+            scope.at("after_train_end", lambda *_, **__: self._save_last("the end of fit"))
+        if self.save_on_exception:
+            scope.on_failure("save", lambda error: self._save_last(repr(error)))
+        scope.on_failure("close", lambda _error: self._finish())
+        if self._times.within_epochs:
+            scope.at("after_train_batch_end", self._batch_ended)
 
     def _batch_ended(self, batch: int, logs: Any = None) -> None:
-        self._see_failures()
+        self._see_outcomes()
         done = batches_done(
             batch,
             steps=self.params.get("steps"),
             steps_per_execution=self._model.steps_per_execution,
         )
-        self._batches += done - self._batches_of_epoch
-        self._batches_of_epoch = done
-        now = Progress(epochs=self._epoch, batches=self._batches, seconds=time.monotonic())
-        if self._trigger.due(before=self._last, now=now):
-            self._last = now
-            self._consider(self._epoch, done - 1, logs)
+        if self._times.due_after_batches(done):
+            values = {**self._validated, **log_values.scalars(logs)}
+            self._consider(self._times.epoch, done - 1, values)
+
+    def _finish(self) -> None:
+        assert self._series is not None
+        self._series.close()
+        self._see_outcomes()
+
+    def _see_outcomes(self) -> None:
+        """Raises what a save has raised, or takes note of how it ended, as `on_save_error` says."""
+        assert self._series is not None
+        if self._series.is_surprised() and self._decision is not None:
+            self._take(self._series.best(self._decision))  # what was not written is not the best
+
+    # ---- what is worth a file
 
     def _resolve(self, *, required: bool) -> Monitor | None:
         """The comparison, as soon as the metric's direction is known; then the best so far."""
-        if self._decision is None and self.save_best_only:
+        assert self._series is not None
+        if self._decision is None and ranks(self.keep, bool(self.save_best_only)):
             self._decision = log_values.monitor_of(
                 self._model, self.monitor, self.mode, self.min_delta, required=required
             )
             if self._decision is not None:
                 self.monitor_op = compat.monitor_op(self._decision.mode)
-                self._take_best(self._decision)
+                self._take(self._series.take_up(self._decision))
         return self._decision
 
-    def _policy(self) -> RetentionPolicy:
-        monitor = self._decision
-        if monitor is None and self.keep is not None:
-            monitor = log_values.monitor_of(
-                self._model, self.monitor, self.mode, self.min_delta, required=True
-            )
-        return policy_of(self.keep, self.max_to_keep, self.save_best_only, monitor)
+    def _take(self, best: float | None) -> None:
+        assert self._decision is not None
+        better = self._decision.is_better(best, self.initial_value_threshold)
+        self.best = best if better else self.initial_value_threshold
 
-    def _consider(self, epoch: int, batch: int | None, logs: Any) -> None:
+    def _selection(self) -> Selection:
+        monitor = self._resolve(required=True)
+        best_only = bool(self.save_best_only)
+        policy = policy_of(self.keep, self.max_to_keep, best_only, monitor)
+        return Selection(policy, monitor if best_only else None, self.initial_value_threshold)
+
+    def _consider(self, epoch: int, batch: int | None, metrics: dict[str, float]) -> None:
         """Decides whether this model is worth a file, and saves it."""
-        metrics = log_values.scalars(logs)
-        if batch is not None:
-            metrics = {**self._validated, **metrics}
-        name = self._worth_it(self._name.format(epoch, batch, metrics), epoch, batch, metrics)
-        if name is not None:
-            self._save(name, epoch, batch, metrics)
+        name = self._name.format(epoch, batch, metrics, self._validated)
+        if self.save_best_only and self.monitor not in metrics:
+            self._warn_missing(self.monitor, "nothing was saved", metrics)
+            return
+        selection = self._selection()
+        for monitor in monitors_of(selection.policy):
+            if monitor.name not in metrics:
+                what = f"{self.keep!r} cannot rank this model"
+                self._warn_missing(monitor.name, what, metrics)
+        step = step_of(self._model)
+        outlook = self._foresee(selection, Moment(name, epoch, batch, step, metrics))
+        if outlook is None:
+            return
+        if self._decision is not None:
+            self._take(outlook.best)
+        path = self._name.path_of(outlook.placement.path or name)
+        said = what_is_done(outlook, path, self.monitor, self._decision, self.best)
+        self._say(f"Epoch {epoch + 1}: {said}")
+        if outlook.placement.path is not None:
+            self._save(selection, outlook)
+
+    def _warn_missing(self, name: str, so: str, metrics: dict[str, float]) -> None:
+        what = f"{name} was not logged, so {so}."
+        self._warned = self._warned or log_values.warn_missing(what, metrics)
 
     def _save_last(self, occasion: str) -> None:
         """Saves the model where `fit` ends, whatever its score."""
         assert self._series is not None
-        step = step_of(self._model)
+        self.wait_until_finished()
+        step, times = step_of(self._model), self._times
         if step == self._series.saved_step:
             return
-        epoch, batch = self._epoch, max(0, (step or 0) - self._first_step - 1)
-        name = self._name.format(epoch, batch, self._validated, missing=math.nan)
+        batch = max(0, (step or 0) - times.first_step - 1)
+        name = self._name.format_unmeasured(times.epoch, batch, self._validated)
         if self.save_best_only:
             name = f"last-{name}"
-        placed = self._series.place(self._policy(), name, epoch, batch, step, {}, forced=True)
-        assert placed is not None
-        self._say(f"\nEpoch {epoch + 1}: saving model to {placed} at {occasion}")
-        self._save(placed, epoch, batch, {})  # nobody has measured this model
+        selection = self._selection()
+        moment = Moment(name, times.epoch, batch, step, {})  # nobody has measured this model
+        outlook = self._foresee(selection, moment, forced=True)
+        if outlook is not None:
+            path = self._name.path_of(str(outlook.placement.path))
+            self._say(f"Epoch {times.epoch + 1}: saving model to {path} at {occasion}")
+            self._save(selection, outlook, forced=True)
         self._finish()
 
-    def _save(self, name: str, epoch: int, batch: int | None, metrics: dict[str, float]) -> None:
+    def _foresee(
+        self, selection: Selection, moment: Moment, *, forced: bool = False
+    ) -> Outlook | None:
         assert self._series is not None
         monitor = self._decision
-        if monitor is None and self.monitor in metrics:
+        if monitor is None and self.monitor in moment.metrics:
             monitor = log_values.monitor_of(self._model, self.monitor, self.mode, required=False)
-        self._series.save(self._model, self._policy(), name, epoch, batch, metrics, monitor)
-        value = metrics.get(self.monitor)
-        if self._decision is not None and self._decision.is_better(value, self.best):
-            self.best = value
-        self._see_failures()
+        return self._series.foresee(selection, moment, monitor, forced=forced)
 
-    def _worth_it(
-        self, name: str, epoch: int, batch: int | None, metrics: dict[str, float]
-    ) -> str | None:
-        """The name to save this model under, or `None`; says which."""
+    def _save(self, selection: Selection, outlook: Outlook, *, forced: bool = False) -> None:
         assert self._series is not None
-        value = metrics.get(self.monitor)
-        before = "None" if self.best is None else f"{self.best:.5f}"
-        monitor = None
-        if self.save_best_only:
-            if value is None:
-                what = f"Can save best model only with {self.monitor} available; nothing was saved."
-                self._warned = self._warned or log_values.warn_missing(what, metrics)
-                return None
-            monitor = self._resolve(required=True)
-            assert monitor is not None
-            worth = monitor.is_better(value, self.initial_value_threshold)
-            if self.max_to_keep is None and self.keep is None:
-                worth = worth and monitor.is_better(value, self.best)
-            if not worth:
-                self._say(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {before}")
-                return None
-        step = step_of(self._model)
-        placed = self._series.place(self._policy(), name, epoch, batch, step, metrics)
-        path = self._name.path_of(placed or name)
-        if placed is None:
-            what = f"{self.monitor} did not improve from {before}"
-        elif monitor is None:
-            what = f"saving model to {path}"
-        elif monitor.is_better(value, self.best):
-            what = f"{self.monitor} improved from {before} to {value:.5f}, saving model to {path}"
-        else:
-            what = f"{self.monitor} is {value:.5f}, saving to {path}"
-        self._say(f"\nEpoch {epoch + 1}: {what}")
-        return placed
+        self._series.save(self._model, selection, outlook, forced=forced)
+        if self._decision is not None:
+            self._take(outlook.best_after(self._decision))
+        self._see_outcomes()
 
     def _say(self, message: str) -> None:
         if self.verbose > 0:
-            messages.print_msg(message)
+            messages.print_msg(f"\n{message}")
 
-    # ---------------------------------------------------------------- state
+    # ---- state
 
     def get_state(self) -> dict[str, Any]:
         """The best value and the progress; the ranking itself is in the manifest."""
         return {
             "best": self.best,
-            "batches": self._batches,
-            "batches_of_epoch": self._batches_of_epoch,
-            "last": [self._last.epochs, self._last.batches],
             "validated": dict(self._validated),
-            "saved_step": None if self._series is None else self._series.saved_step,
+            "times": self._times.get_state(),
+            "series": None if self._series is None else self._series.get_state(),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -391,10 +390,9 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
             state: What `get_state` returned.
         """
         self.best = state["best"]
-        self._batches = state["batches"]
-        self._batches_of_epoch = state["batches_of_epoch"]
         self._validated = dict(state["validated"])
-        if self._series is not None:
-            self._series.saved_step = state["saved_step"]
-        epochs, batches = state["last"]
-        self._last = Progress(epochs=epochs, batches=batches, seconds=time.monotonic())
+        self._times.set_state(state["times"])
+        if self._series is not None and state["series"] is not None:
+            self._series.set_state(state["series"])
+            if self._decision is not None:
+                self._take(self._series.best(self._decision))

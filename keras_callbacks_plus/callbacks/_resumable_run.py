@@ -19,6 +19,7 @@ from keras_callbacks_plus._keras.progress import batches_done
 from keras_callbacks_plus._keras.random_state import capture_random_state, restore_random_state
 from keras_callbacks_plus.callbacks._preemption import Preemption
 from keras_callbacks_plus.callbacks._run_store import FORMAT, RunStore
+from keras_callbacks_plus.errors import StorageError
 from keras_callbacks_plus.policies import Progress, Trigger
 
 __all__ = ["ResumableRun", "RunSettings"]
@@ -323,12 +324,21 @@ class ResumableRun:
             for name in names
         )
 
-    def _wait_for_the_others(self) -> None:
-        """A snapshot must not promise files that other callbacks have yet to write."""
+    def _wait_for_the_others(self) -> bool:
+        """A snapshot must not promise files that other callbacks have yet to write.
+
+        Where one of them could not, there is no snapshot, and the error is its own to raise.
+        """
         for callback in self._others:
             wait = getattr(callback, "wait_until_finished", None)
-            if callable(wait):
-                wait()
+            try:
+                if callable(wait):
+                    wait()
+            except StorageError as error:
+                name = type(callback).__name__
+                _LOGGER.warning("No snapshot is taken, as %s has failed: %s", name, error)
+                return False
+        return True
 
     def _fingerprint(self) -> dict[str, Any]:
         return fingerprint(self._scope, self._params, self._others)

@@ -7,13 +7,12 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from keras_callbacks_plus.callbacks._series import decide
 from keras_callbacks_plus.errors import (
     CheckpointCorruptedError,
     CheckpointWarning,
     ResumeError,
 )
-from keras_callbacks_plus.policies import LatestN
+from keras_callbacks_plus.policies import LatestN, ask
 from keras_callbacks_plus.storage import (
     BackgroundWriter,
     CheckpointRecord,
@@ -70,7 +69,7 @@ class RunStore:
         )
 
     def commit(
-        self, tree: Any, *, epoch: int, batch: int | None, before: Callable[[], None]
+        self, tree: Any, *, epoch: int, batch: int | None, before: Callable[[], bool]
     ) -> None:
         """Has a snapshot written in the background.
 
@@ -78,7 +77,8 @@ class RunStore:
             tree: The snapshot; its arrays must not change until `wait_until_finished`.
             epoch: The epoch in which training goes on.
             batch: Batches of it that are done; `None` at its beginning.
-            before: Runs in the writer thread before the snapshot is committed.
+            before: Runs in the writer thread before the snapshot is committed, and says whether it
+                is to be.
         """
         facts: dict[str, Any] = {"series": SERIES, "kind": SERIES, "epoch": epoch, "batch": batch}
         facts.update(step=None, metrics={})
@@ -86,7 +86,8 @@ class RunStore:
         place = "" if batch is None else f"-{batch:08d}"
 
         def job() -> None:
-            before()
+            if not before():
+                return
             with self._store.transaction() as transaction:
                 transaction.commit(f"snapshot-{epoch:06d}{place}.kcp", payload, **facts)
                 transaction.decide(_newest_generations)
@@ -121,4 +122,4 @@ def _of_this_format(tree: Any, path: str) -> Any:
 
 def _newest_generations(records: tuple[CheckpointRecord, ...]) -> dict[str, tuple[bool, str]]:
     members = [r for r in records if r.series == SERIES]
-    return {d.path: (d.keep, d.reason) for d in decide(LatestN(_GENERATIONS), members)}
+    return {d.path: (d.keep, d.reason) for d in ask(LatestN(_GENERATIONS), members)}

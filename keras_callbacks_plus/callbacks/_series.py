@@ -1,18 +1,18 @@
-"""One callback's checkpoints in a folder: asks the retention policy, tells the store."""
+"""One callback's checkpoints in a folder: those that are there, and those being written."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from keras_callbacks_plus.callbacks._checkpoint_name import versions
-from keras_callbacks_plus.errors import CheckpointWarning
-from keras_callbacks_plus.policies import Decision, KeepAll, Monitor, RetentionPolicy
+from keras_callbacks_plus.callbacks._placing import Placement, place
+from keras_callbacks_plus.errors import BackgroundWriteError, CheckpointCorruptedError
+from keras_callbacks_plus.policies import Monitor, Selection, ask, best_value
 from keras_callbacks_plus.storage import BackgroundWriter, CheckpointRecord, CheckpointStore
 
-__all__ = ["Candidate", "Series", "decide", "place"]
+__all__ = ["Candidate", "Outcome", "Series"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,27 @@ class Candidate:
         }
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What has become of a save.
+
+    Args:
+        candidate: What was to be saved, under the name that it would have liked to have.
+        foreseen: The name that was foreseen for it.
+        placement: What was decided in the end; `None` where that did not happen.
+        is_foreign: Whether the name it would have liked to have is somebody else's.
+        facts: A sentence for each thing found on the way that a user should know of.
+        error: What went wrong, or `None`.
+    """
+
+    candidate: Candidate
+    foreseen: str
+    placement: Placement | None = None
+    is_foreign: bool = False
+    facts: Sequence[str] = ()
+    error: Exception | None = None
+
+
 class Series:
     """The checkpoints of one `filepath`, those still being written included.
 
@@ -53,72 +74,155 @@ class Series:
         name: What the manifest calls the series: the file name with its placeholders.
         kind: `"model"` or `"weights"`.
         on_background: Whether a writer thread does the writing.
+
+    Attributes:
+        since: Only checkpoints of a higher sequence are ranked.
+        outcomes: What has become of each save, oldest first; whoever has seen one takes it out.
     """
 
     def __init__(self, directory: str, name: str, kind: str, *, on_background: bool) -> None:
         self.store = CheckpointStore(directory)
         self.name = name
         self.kind = kind
+        self.since = -1
+        self.outcomes: deque[Outcome] = deque()
         self._writer = BackgroundWriter(f"checkpoints of {name}") if on_background else None
         self._pending: list[Candidate] = []
-        self._since = -1
 
-    def recover(self) -> None:
-        """Puts the folder in order after a crash, and says what it found."""
-        for fact in self.store.recover():
-            warnings.warn(fact, CheckpointWarning, stacklevel=3)
+    # ---------------------------------------------------------------- looking
+
+    def recover(self) -> list[str]:
+        """Puts the folder in order after a crash, and returns what it found."""
+        return self.store.recover(self.name)
 
     def start_over(self) -> None:
         """From now on, ranks only what is saved from now on; older files stay where they are."""
-        self.wait_until_finished()
-        self._since = max((r.sequence for r in self.store.records()), default=-1)
+        self.since = max((r.sequence for r in self.store.records()), default=-1)
 
     def members(self) -> list[CheckpointRecord | Candidate]:
         """The records of this series and what is about to become one, oldest first."""
-        records = [r for r in self.store.records(self.name) if r.sequence > self._since]
+        records = self._own(self.store.records())
         coming = {candidate.path for candidate in self._pending}
         return [*(r for r in records if r.path not in coming), *self._pending]
 
-    def best(self, monitor: Monitor) -> float | None:
-        """The best value of the metric among the members, or `None`."""
-        best: float | None = None
-        for member in self.members():
-            value = member.metrics.get(monitor.name)
-            if monitor.is_better(value, best):
-                best = value
-        return best
-
-    def save(self, candidate: Candidate, payload: Any, policy: RetentionPolicy) -> None:
-        """Commits a checkpoint, then evicts what the policy no longer keeps.
+    def foresee(
+        self, selection: Selection, candidate: Candidate, *, forced: bool = False
+    ) -> Placement:
+        """What would become of a checkpoint, as things are now.
 
         Args:
-            candidate: What it is.
-            payload: The bytes.
-            policy: Decides over all members, the new one included.
+            selection: Decides.
+            candidate: The checkpoint.
+            forced: Whether it is to be saved whatever the selection says.
         """
+        coming = {c.path for c in self._pending}
+        taken = self._taken(
+            self.store.records(), lambda name: name not in coming and self.store.has_file(name)
+        )
+        return place(selection, self.members(), candidate, taken, forced=forced)
+
+    def disown_damaged_best(self, monitor: Monitor) -> list[str]:
+        """Takes the best checkpoint off the list while it is not what was committed.
+
+        Nothing would be good enough to be saved beside it, and it cannot be loaded.
+
+        Args:
+            monitor: The comparison.
+
+        Returns:
+            A sentence for each one.
+        """
+        facts: list[str] = []
+        while True:
+            records = self._own(self.store.records())
+            best = best_value(monitor, records)
+            record = next((r for r in records if r.metrics.get(monitor.name) == best), None)
+            if best is None or record is None:
+                return facts
+            try:
+                self.store.verify(record)
+            except CheckpointCorruptedError as error:
+                facts.append(f"{error} It is left as it is, and no longer listed.")
+                self.store.disown(record, "the file was damaged")
+            else:
+                return facts
+
+    def next_sequence(self) -> int:
+        """The number that the next commit will have."""
+        numbers = [r.sequence for r in self.store.records()] + [c.sequence for c in self._pending]
+        return max(numbers, default=-1) + 1
+
+    # ---------------------------------------------------------------- saving
+
+    def save(
+        self,
+        candidate: Candidate,
+        payload: Any,
+        selection: Selection,
+        *,
+        foreseen: str,
+        forced: bool = False,
+    ) -> None:
+        """Commits a checkpoint, if it is still wanted; then evicts what is no longer kept.
+
+        Args:
+            candidate: What it is, under the name that it would like to have.
+            payload: The bytes.
+            selection: Decides over all members, the new one included.
+            foreseen: The name that `foresee` said.
+            forced: Whether it is to be saved whatever the selection says.
+        """
+        coming = replace(candidate, path=foreseen)
 
         def job() -> None:
             try:
-                self._commit(candidate, payload, policy)
+                outcome = self._commit(candidate, payload, selection, foreseen, forced)
+            except Exception as error:  # noqa: BLE001 - kept, and raised on the next hook
+                outcome = Outcome(candidate, foreseen, error=self._wrapped(error))
             finally:
                 payload.release()
-                self._pending.remove(candidate)
+                self._pending.remove(coming)
+            self.outcomes.append(outcome)
 
-        self._pending.append(candidate)
+        self._pending.append(coming)
         if self._writer is None:
             job()
         else:
             self._writer.submit(job)
 
-    def _commit(self, candidate: Candidate, payload: Any, policy: RetentionPolicy) -> None:
+    def wait(self) -> None:
+        """Blocks until it is known what has become of every save."""
+        if self._writer is not None:
+            self._writer.wait_until_finished()
+
+    def _commit(
+        self,
+        candidate: Candidate,
+        payload: Any,
+        selection: Selection,
+        foreseen: str,
+        forced: bool,
+    ) -> Outcome:
+        placement = Placement(None, "")
+        is_foreign = False
+
+        def settle(
+            records: tuple[CheckpointRecord, ...], names: Collection[str], new: CheckpointRecord
+        ) -> tuple[str | None, str]:
+            nonlocal placement, is_foreign
+            taken = self._taken(records, lambda name: name in names)
+            is_foreign = taken(new.path)
+            placement = place(selection, self._own(records), new, taken, forced=forced)
+            return placement.path, placement.reason
+
         def judge(records: tuple[CheckpointRecord, ...]) -> dict[str, tuple[bool, str]]:
-            members = [r for r in records if r.series == self.name and r.sequence > self._since]
-            answers = {d.path: (d.keep, d.reason) for d in decide(policy, members)}
-            # the callback asked for this one: what was saved meanwhile does not undo that at once
-            answers[candidate.path] = (True, answers[candidate.path][1])
+            decisions = ask(selection.policy, self._own(records))
+            answers = {d.path: (d.keep, d.reason) for d in decisions}
+            if forced and placement.path is not None:
+                answers[placement.path] = (True, placement.reason)
             return answers
 
-        with self.store.transaction() as transaction:
+        with self.store.transaction(self.name) as transaction:
             transaction.commit(
                 candidate.path,
                 payload,
@@ -131,85 +235,24 @@ class Series:
                 monitor=candidate.monitor,
                 mode=candidate.mode,
             )
+            transaction.settle(settle)
             transaction.decide(judge)
+        return Outcome(candidate, foreseen, placement, is_foreign, transaction.facts)
 
-    def next_sequence(self) -> int:
-        """The number that the next commit will have."""
-        numbers = [r.sequence for r in self.store.records()] + [c.sequence for c in self._pending]
-        return max(numbers, default=-1) + 1
+    def _wrapped(self, error: Exception) -> Exception:
+        if self._writer is None:
+            return error
+        what = f"checkpoints of {self.name}"
+        wrapped = BackgroundWriteError(f"Writing {what} in the background failed: {error}", what)
+        wrapped.__cause__ = error
+        return wrapped
 
-    def is_taken(self, name: str) -> bool:
-        """Whether a file of this name is another series', or nobody's whom the manifest names."""
-        owner = next((r for r in self.store.records() if r.path == name), None)
-        if owner is not None:
-            return owner.series != self.name
-        return self.store.has_file(name) and all(c.path != name for c in self._pending)
+    def _own(self, records: Sequence[CheckpointRecord]) -> list[CheckpointRecord]:
+        return [r for r in records if r.series == self.name and r.sequence > self.since]
 
-    def raise_if_failed(self) -> None:
-        """Raises the error of an earlier write in the background."""
-        if self._writer is not None:
-            self._writer.raise_if_failed()
-
-    def wait_until_finished(self) -> None:
-        """Blocks until every save is durable."""
-        if self._writer is not None:
-            self._writer.wait_until_finished()
-
-
-def place(
-    policy: RetentionPolicy,
-    members: Sequence[Any],
-    candidate: Candidate,
-    is_taken: Callable[[str], bool],
-    *,
-    forced: bool = False,
-) -> str | None:
-    """Under which name a checkpoint is to be saved, so that it replaces nothing that is to stay.
-
-    A file of its own name is replaced if it is of the same moment of the same run (a resumed run
-    comes by again), or if the policy has no more use for it, or keeps everything as Keras does.
-    Otherwise the new one gets a version: `05-v1.keras`.
-
-    Args:
-        policy: Decides who stays.
-        members: The checkpoints of the series.
-        candidate: The new one.
-        is_taken: Whether a file of a name belongs to somebody else.
-        forced: Whether it is to be saved whatever the policy says.
-
-    Returns:
-        The name, or `None` where the policy would not keep the new one.
-    """
-    again = next((m for m in members if _same_moment(m, candidate)), None)
-    others = [m for m in members if m is not again]
-    decisions = decide(policy, [*others, candidate])
-    if not decisions[-1].keep and not forced:
-        return None
-    if again is not None:
-        return str(again.path)
-    staying = {m.path for m, d in zip(others, decisions, strict=False) if d.keep}
-    if isinstance(policy, KeepAll):
-        staying = set()
-    names = versions(candidate.path)
-    return next(name for name in names if name not in staying and not is_taken(name))
-
-
-def _same_moment(member: Any, candidate: Candidate) -> bool:
-    then = (member.epoch, member.batch, member.step)
-    if then != (candidate.epoch, candidate.batch, candidate.step):
-        return False
-    pairs = ((member.metrics.get(k), candidate.metrics.get(k)) for k in member.metrics)
-    return member.metrics.keys() == candidate.metrics.keys() and all(
-        a == b or (a != a and b != b) for a, b in pairs
-    )
-
-
-def decide(policy: RetentionPolicy, members: Sequence[Any]) -> list[Decision]:
-    """Asks a policy, and checks that it answered for every member."""
-    decisions = list(policy.decide(members))
-    if len(decisions) != len(members):
-        raise ValueError(
-            f"{policy!r} returned {len(decisions)} decisions for {len(members)} checkpoints: "
-            "`decide` must return one for each, in the same order."
-        )
-    return decisions
+    def _taken(
+        self, records: Sequence[CheckpointRecord], is_there: Callable[[str], bool]
+    ) -> Callable[[str], bool]:
+        """Whether a file of a name is another series', or nobody's whom the manifest names."""
+        owners = {r.path: r.series for r in records}
+        return lambda name: owners[name] != self.name if name in owners else is_there(name)

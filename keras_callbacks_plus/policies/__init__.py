@@ -7,6 +7,7 @@ clock, no files.
 from keras_callbacks_plus.policies._duration import Duration as Duration
 from keras_callbacks_plus.policies._duration import Progress as Progress
 from keras_callbacks_plus.policies._duration import parse_duration as parse_duration
+from keras_callbacks_plus.policies._duration import read_amount as read_amount
 from keras_callbacks_plus.policies._monitor import Monitor as Monitor
 from keras_callbacks_plus.policies._parse import parse_policy as parse_policy
 from keras_callbacks_plus.policies._patience import Patience as Patience
@@ -19,8 +20,8 @@ from keras_callbacks_plus.policies._retention import RetentionPolicy as Retentio
 from keras_callbacks_plus.policies._retention import ask as ask
 from keras_callbacks_plus.policies._retention_compose import AllOf as AllOf
 from keras_callbacks_plus.policies._retention_compose import AnyOf as AnyOf
-from keras_callbacks_plus.policies._retention_compose import most_kept as most_kept
 from keras_callbacks_plus.policies._retention_compose import monitors_of as monitors_of
+from keras_callbacks_plus.policies._retention_compose import most_kept as most_kept
 from keras_callbacks_plus.policies._retention_compose import needs_monitor as needs_monitor
 from keras_callbacks_plus.policies._retention_limits import MaxBytes as MaxBytes
 from keras_callbacks_plus.policies._retention_limits import Within as Within

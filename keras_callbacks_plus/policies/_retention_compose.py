@@ -147,8 +147,8 @@ class AllOf(Composable):
 
 
 def most_kept(policy: RetentionPolicy) -> float:
-    """How many checkpoints a policy keeps at most; infinity where it does not say."""
-    return float(getattr(policy, "most", math.inf))  # a user's policy has `decide`, perhaps no more
+    """How many checkpoints a policy keeps at most; NaN for a user's policy, which need not say."""
+    return float(getattr(policy, "most", math.nan))
 
 
 def monitors_of(policy: RetentionPolicy) -> tuple[Monitor, ...]:
@@ -159,7 +159,7 @@ def monitors_of(policy: RetentionPolicy) -> tuple[Monitor, ...]:
             yet does not rank.
     """
     own = getattr(policy, "monitor", None)
-    found = (own,) if isinstance(own, Monitor) else ()
+    found: tuple[Monitor, ...] = (own,) if isinstance(own, Monitor) else ()
     for member in getattr(policy, "members", ()):
         found += monitors_of(member)
     return found

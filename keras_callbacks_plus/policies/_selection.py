@@ -70,8 +70,8 @@ class Selection:
             old = record.metrics.get(name)
             if record.path in stayed and not decision.keep and not monitor.is_better(value, old):
                 return (
-                    f"{name} ({value:.5f}) is not better by {monitor.min_delta:g} than the {old:.5f}"
-                    f" of {record.path}"
+                    f"{name} ({value:.5f}) is not better by {monitor.min_delta:g} than the "
+                    f"{old:.5f} of {record.path}"
                 )
         return None
 

@@ -17,6 +17,8 @@ _HINTS = {
     errno.EPERM: "This user may not write there: choose another folder or change its permissions.",
     errno.EROFS: "The file system is read-only: choose another folder.",
     errno.ENOTDIR: "A file is in the way: choose another folder.",
+    errno.ESTALE: "The network folder has changed: see that it is mounted again.",
+    errno.EIO: "The disk or the network failed: look after it. Older checkpoints are as they were.",
     errno.EEXIST: "A file is in the way: choose another folder.",
 }
 

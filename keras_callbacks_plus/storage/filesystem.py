@@ -26,6 +26,9 @@ class FileSystem(Protocol):
     def names(self, folder: str) -> list[str]:
         """The names of the files in a folder; none where there is no such folder."""
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """The size in bytes of each file in a folder, by name; none where there is no folder."""
+
     def exists(self, path: str) -> bool:
         """Whether there is such a file or folder."""
 
@@ -95,6 +98,14 @@ class LocalFileSystem:
             return sorted(os.listdir(folder))
         except FileNotFoundError:
             return []
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See `FileSystem`."""
+        found = {}
+        for name in self.names(folder):
+            with contextlib.suppress(FileNotFoundError):  # it has gone since
+                found[name] = os.stat(os.path.join(folder, name)).st_size
+        return found
 
     def exists(self, path: str) -> bool:
         """See `FileSystem`."""

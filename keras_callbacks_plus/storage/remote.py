@@ -90,14 +90,18 @@ class RemoteFileSystem:
         return f"{folder.rstrip('/')}/{name}"
 
     def names(self, folder: str) -> list[str]:
+        """See `FileSystem`."""
+        return sorted(self.sizes(folder))
+
+    def sizes(self, folder: str) -> dict[str, int]:
         """See `FileSystem`. Always asks the store: fsspec would remember an old answer."""
         with _translated("list", folder):
             self._driver.invalidate_cache()
             try:
-                found = self._driver.ls(folder, detail=False)
+                found = self._driver.ls(folder, detail=True)
             except FileNotFoundError:
-                return []
-        return sorted(str(key).rstrip("/").rpartition("/")[2] for key in found)
+                return {}
+        return {str(f["name"]).rstrip("/").rpartition("/")[2]: f["size"] or 0 for f in found}
 
     def exists(self, path: str) -> bool:
         """See `FileSystem`. Not fsspec's `exists`, which takes every error for a no."""
@@ -169,7 +173,8 @@ class RemoteFileSystem:
         """See `FileSystem`. Completes an upload; an object that is there already is copied.
 
         Raises:
-            StorageError: If another process has written the watched file `target`.
+            StorageError: If another process has written the watched file `target`, or if an upload
+                in parts, whose key cannot be changed any more, is to have another.
         """
         upload = self._uploads.get(source)
         if upload is None:
@@ -178,6 +183,7 @@ class RemoteFileSystem:
             self.remove(source)
             return
         self._refuse_if_changed(target)
+        upload.rename(target)
         if upload.checksum is not None:  # until the store has answered, either may be there
             self._saw(target, self._session.seen[target] | {upload.checksum})
         with _translated("write", target):
@@ -279,6 +285,15 @@ class _Upload:
             self._file.write(memoryview(self._held))
             self._held = bytearray()
             self._file.write(data)
+
+    def rename(self, key: str) -> None:
+        if key != self.key and self._file is not None:
+            raise StorageError(
+                f"{self.key} is taken: somebody wrote it while this process was uploading it. It "
+                "is left as it is, and the upload is given up; the next save takes another name.",
+                self.key,
+            )
+        self.key = key
 
     def complete(self) -> None:
         if self._file is None:

@@ -182,7 +182,7 @@ def test_a_store_that_is_gone_from_any_request_on_leaves_the_newest_whole(s3, fa
         s3.proxy.fault = gone
         newest, name = max(names, key=int), str(10 + at)
         store = CheckpointStore(
-            s3.url, filesystem=RemoteFileSystem(s3.url, session=before._filesystem._session)
+            s3.url, filesystem=RemoteFileSystem(s3.url, session=before._folder.files._session)
         )
         try:
             commit(store, name, size)
@@ -324,6 +324,7 @@ def test_fit_keeps_the_best_and_the_next_instance_goes_on(s3, background, tmp_pa
     s3.get_file(f"{s3.url}/02-0.3.keras", str(tmp_path / "best.keras"))
     loaded = keras.models.load_model(tmp_path / "best.keras")
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
+    new_process()
     second = fresh(s3, save_on_background=background)
     train([0.9, 0.4, 0.6], second)
     assert assert_consistent(s3) == {"02-0.3.keras", "02-0.4.keras"}
@@ -340,6 +341,7 @@ def test_weights_in_the_root_of_a_bucket(s3):
 @pytest.mark.parametrize(("fault", "background"), [(500, True), ("cut", False)])
 def test_an_error_of_the_store_ends_fit_with_the_key_and_older_objects_stay(s3, fault, background):
     train([0.5, 0.3], fresh(s3))
+    new_process()
 
     def refuse(method, path, body):
         return fault if method == "PUT" and path.endswith(".keras") else None
@@ -349,6 +351,7 @@ def test_an_error_of_the_store_ends_fit_with_the_key_and_older_objects_stay(s3, 
         train([0.1, 0.2], fresh(s3, save_on_background=background))
     s3.proxy.fault = lambda method, path, body: None
     assert assert_consistent(s3) == {"01-0.5.keras", "02-0.3.keras"}
+    new_process()
     train([0.1], fresh(s3))
     assert assert_consistent(s3) == {"02-0.3.keras", "01-0.1.keras"}
 

@@ -17,7 +17,7 @@ from keras_callbacks_plus.errors import (
     MissingMetricError,
 )
 from keras_callbacks_plus.policies import Monitor
-from keras_callbacks_plus.storage import CheckpointStore
+from keras_callbacks_plus.storage.folder import Folder
 from tests.helpers.checkpoint_folder import commit, damage
 
 LOSSES = [0.9, 0.25, math.nan, 0.5]
@@ -243,14 +243,14 @@ def test_a_file_that_was_replaced_since_is_not_called_damaged(tmp_path):
 def test_a_commit_that_is_halfway_is_read_as_done(tmp_path, monkeypatch):
     """The new file has its name already, and the manifest that says so is not written yet."""
     commit(tmp_path, "best.keras", {"val_loss": 0.5})
-    write = CheckpointStore._write
+    write = Folder.write
 
     def stop_before_the_last(self, manifest):
         if manifest.pending is None:
             raise KeyboardInterrupt
         write(self, manifest)
 
-    monkeypatch.setattr(CheckpointStore, "_write", stop_before_the_last)
+    monkeypatch.setattr(Folder, "write", stop_before_the_last)
     with pytest.raises(KeyboardInterrupt):
         commit(tmp_path, "best.keras", {"val_loss": 0.1}, data=b"new")
     assert kcp.checkpoints(tmp_path)[0].metrics["val_loss"] == 0.5

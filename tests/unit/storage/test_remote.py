@@ -102,7 +102,7 @@ def test_the_object_is_there_before_the_manifest_says_so_and_old_ones_go_last(me
     commit(store, "2", "text")
     assert [
         (name, key.rpartition("/")[2])
-        for name, key in store._filesystem.operations
+        for name, key in store._folder.files.operations
         if name in ("rename", "remove")
     ] == [
         ("rename", "checkpoints.json"),  # what is about to appear
@@ -139,7 +139,7 @@ def test_a_cut_between_any_two_operations_leaves_the_newest_whole(memory, name, 
     prepare()
     watched = new_process()
     commit(watched, name, "two")
-    operations = watched._filesystem.operations
+    operations = watched._folder.files.operations
     assert len(operations) >= 9
     for at in range(len(operations)):
         prepare()
@@ -227,7 +227,7 @@ def test_a_second_writer_is_refused_and_nothing_is_overwritten(memory):
 def test_a_write_that_failed_is_not_taken_for_another_writer(memory, done):
     store = new_process()
     commit(store, "a", "a")
-    files = store._filesystem.inner
+    files = store._folder.files.inner
     driver, calls = files._driver, []
 
     class AnswerLost:
@@ -303,7 +303,7 @@ class Refusing:
 )
 def test_an_error_of_a_driver_names_the_key_and_what_to_do(error, hint):
     store = CheckpointStore(URL)
-    store._filesystem.__dict__["_driver"] = Refusing(error)
+    store._folder.files.__dict__["_driver"] = Refusing(error)
     with pytest.raises(StorageError, match=f"{URL}/checkpoints.json: {hint}") as e:
         store.recover()
     assert e.value.__cause__ is error

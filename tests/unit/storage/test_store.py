@@ -320,3 +320,75 @@ def test_a_manifest_that_stays_is_read_once(tmp_path):
     store = CheckpointStore(tmp_path, filesystem=Counts())
     assert store.records() == store.records() != ()
     assert Counts.reads == 1
+
+
+def settle_as(store, name, text, settle):
+    with store.transaction() as transaction:
+        transaction.commit(
+            name, Text(text), series="s", kind="model", epoch=0, batch=None, step=1, metrics={}
+        )
+        transaction.settle(settle)
+
+
+def test_what_a_file_is_called_is_settled_when_all_others_are_known(tmp_path):
+    store = CheckpointStore(tmp_path)
+    commit(store, "a", "first")
+    seen = []
+
+    def another_name(records, names, new):
+        seen.append(([r.path for r in records], new.path, new.size, new.sequence, "a" in names))
+        return "a-v1", ""
+
+    settle_as(store, "a", "second", another_name)
+    assert seen == [(["a"], "a", 6, 1, True)]
+    assert_consistent(tmp_path, {"a": "first", "a-v1": "second"})
+
+
+def test_a_file_that_is_not_wanted_any_more_leaves_a_line_and_nothing_else(tmp_path):
+    store = CheckpointStore(tmp_path)
+    commit(store, "a", "first")
+    settle_as(store, "a", "second", lambda records, names, new: (None, "not the best"))
+    assert assert_consistent(tmp_path, {"a": "first"}) == {"a"}
+    assert not any(is_staging_name(n) for n in os.listdir(tmp_path))
+    line = store.ledger()[-1]
+    assert (line.path, line.action, line.reason) == ("a", "refused", "not the best")
+
+
+def test_a_file_of_another_size_is_not_listed_any_more_and_stays(tmp_path):
+    store = CheckpointStore(tmp_path)
+    commit(store, "a", "first")
+    commit(store, "b", "second", series="t")
+    (tmp_path / "a").write_text("fir")
+    (tmp_path / "b").write_text("sec")
+    assert store.recover() == []  # whoever reads a damaged file says so
+    (fact,) = store.recover("s")
+    assert "a has 3 bytes, and 5 were committed" in fact
+    assert [r.path for r in store.records()] == ["b"]
+    assert contents(tmp_path) == {"a": "fir", "b": "sec"}
+    with store.transaction("t") as transaction:
+        pass
+    (fact,) = transaction.facts
+    assert "b has 3 bytes, and 6 were committed" in fact
+    lost = [line.path for line in store.ledger() if line.action == "lost"]
+    assert lost == ["a", "b"]
+
+
+def test_what_is_disowned_is_not_listed_any_more_and_stays(tmp_path):
+    store = CheckpointStore(tmp_path)
+    commit(store, "a", "first")
+    store.disown(store.records()[0], "damaged")
+    assert store.records() == ()
+    assert contents(tmp_path) == {"a": "first"}
+    assert store.ledger()[-1].reason == "damaged"
+
+
+@pytest.mark.parametrize("look", [CheckpointStore.records, lambda store: store.has_file("a")])
+def test_an_error_on_looking_says_what_to_do(tmp_path, look):
+    class Stale(LocalFileSystem):
+        def version(self, path):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+
+        exists = version
+
+    with pytest.raises(StorageError, match="Could not (read|look into) .* mounted again"):
+        look(CheckpointStore(tmp_path, filesystem=Stale()))
