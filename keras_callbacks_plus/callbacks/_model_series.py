@@ -18,7 +18,7 @@ from keras_callbacks_plus._keras.model_files import ModelFileWriter
 from keras_callbacks_plus.callbacks._checkpoint_name import CheckpointName
 from keras_callbacks_plus.callbacks._placing import Placement
 from keras_callbacks_plus.callbacks._series import Candidate, Outcome, Series
-from keras_callbacks_plus.errors import CheckpointWarning, ManifestError, StorageError
+from keras_callbacks_plus.errors import CheckpointWarning, StorageError
 from keras_callbacks_plus.policies import Monitor, Selection, best_value
 from keras_callbacks_plus.storage import explained
 
@@ -189,11 +189,8 @@ class ModelSeries:
         """
         series = self._series
         with self._errors_as_asked():
-            try:
-                members = series.members()
-            except ManifestError:  # damaged since this `fit` began
-                self._tell(series.recover())
-                members = series.members()
+            self._tell(series.notice_changes())
+            members = series.members()
             size = members[-1].size if members else 0
             number = series.next_sequence()
             place = (moment.name, moment.epoch, moment.batch, moment.step, moment.metrics)
@@ -274,7 +271,8 @@ class ModelSeries:
         assert placement is not None
         wanted = self._name.path_of(candidate.path)
         if path is None:
-            self._tell([f"{wanted} was not kept, as things had changed: {placement.reason}."])
+            reason = placement.reason.removeprefix("evicted: ")
+            self._tell([f"{wanted} was not kept, as things had changed: {reason}."])
         elif outcome.is_foreign and candidate.path not in self._told:
             self._told.add(candidate.path)
             self._tell(

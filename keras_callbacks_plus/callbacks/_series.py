@@ -8,7 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keras_callbacks_plus.callbacks._placing import Placement, place
-from keras_callbacks_plus.errors import BackgroundWriteError, CheckpointCorruptedError
+from keras_callbacks_plus.errors import (
+    BackgroundWriteError,
+    CheckpointCorruptedError,
+    ManifestError,
+)
 from keras_callbacks_plus.policies import Monitor, Selection, ask, best_value
 from keras_callbacks_plus.storage import BackgroundWriter, CheckpointRecord, CheckpointStore
 
@@ -94,6 +98,14 @@ class Series:
     def recover(self) -> list[str]:
         """Puts the folder in order after a crash, and returns what it found."""
         return self.store.recover(self.name)
+
+    def notice_changes(self) -> list[str]:
+        """Puts the folder in order where somebody has changed it, and returns what was found."""
+        try:
+            in_order = self.store.is_in_order(self.name)
+        except ManifestError:
+            in_order = False
+        return [] if in_order else self.recover()
 
     def start_over(self) -> None:
         """From now on, ranks only what is saved from now on; older files stay where they are."""

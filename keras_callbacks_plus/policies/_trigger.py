@@ -15,6 +15,9 @@ _EXPECTED = (
     '"epoch", a positive integer (batches), or a string such as "2 epochs", "500 batches" '
     'or "10 min"'
 )
+_NEARLY = re.compile(
+    r"(?:(?:every|each) )?([1-9][0-9]{0,14})(\.[0-9]{1,9})?\s*(epochs?|batch(?:es)?|steps?)"
+)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,11 @@ def _fix(argument: str, spec: object) -> str:
             f"Batches and epochs are whole numbers: "
             f'write {argument}={n} (batches), or {argument}="{n} epochs".'
         )
+    if found := _NEARLY.fullmatch(text.lower()):
+        whole, fraction, word = found.groups()
+        unit = "epochs" if word.startswith("epoch") else "batches"
+        begin = "Batches and epochs are whole numbers: write" if fraction else "Write"
+        return f'{begin} {argument}="{int(whole) + bool(fraction)} {unit}".'
     if re.fullmatch(r"[0-9.]+\s*(m|ms)", text):
         return f'Write {argument}="10 min" for minutes, {argument}="30 s" for seconds.'
     return f'Write {argument}="epoch" to act at the end of every epoch.'

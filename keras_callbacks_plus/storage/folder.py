@@ -99,6 +99,13 @@ class Folder:
 
     # ---------------------------------------------------------------- in order
 
+    def is_in_order(self, series: str) -> bool:
+        """Whether every file of a series is there, with the size that was committed."""
+        records = [r for r in self.read().records if r.series == series]
+        with explained("look into", self.directory):
+            sizes = self.files.sizes(self.directory)
+        return all(self._loss(record, sizes, must_match=True) is None for record in records)
+
     def put_in_order(self, series: str | None) -> list[str]:
         """Finishes or takes back what was under way, forgets what is lost, and sweeps.
 

@@ -85,6 +85,16 @@ class CheckpointStore:
         with explained("look into", self.directory):
             return self._folder.files.exists(self._folder.path_of(name))
 
+    def is_in_order(self, series: str) -> bool:
+        """Whether every file of a series is there, with the size that was committed.
+
+        Where it is not, or where this raises `ManifestError`, `recover` puts the folder in order.
+
+        Args:
+            series: The series.
+        """
+        return self._folder.is_in_order(series)
+
     def verify(self, record: CheckpointRecord) -> None:
         """Reads a checkpoint's file, and compares it with what was committed.
 

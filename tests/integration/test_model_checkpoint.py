@@ -78,6 +78,9 @@ VALUES = [0.9, 0.5, math.nan, 0.7, 0.4, 0.8, 0.6]
         ({"save_freq": "3 epochs"}, [3, 6]),
         ({"save_best_only": True, "initial_value_threshold": 0.45}, [5]),
         ({"save_best_only": True, "min_delta": 0.2}, [1, 2]),
+        ({"save_best_only": True, "min_delta": 0.2, "max_to_keep": 1}, [2]),
+        ({"save_best_only": True, "min_delta": 0.2, "max_to_keep": 2}, [2, 5]),
+        ({"save_best_only": True, "keep": kcp.policies.LatestN(1)}, [5]),
     ],
 )
 @pytest.mark.parametrize("background", [True, False])
@@ -90,6 +93,8 @@ def test_which_files_live(tmp_path, arguments, kept, background):
     assert files(tmp_path) == [f"{e:02d}.weights.h5" for e in kept]
     store = CheckpointStore(tmp_path)
     assert sorted(r.path for r in store.records()) == files(tmp_path)
+    if checkpoint.save_best_only:
+        assert checkpoint.best == min(r.metrics["val_loss"] for r in store.records())
     for record in store.records():
         store.verify(record)
         assert record.step == (record.epoch + 1) * 3
@@ -422,6 +427,23 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         ({"options": None}, "Leave it out"),
         ({"load_weights_on_restart": True}, "Use `BackupAndRestore`"),
         ({"on_save_error": "ignore"}, '"raise" or "warn"'),
+        ({"filepath": "saved_model/"}, 'Write "saved_model.keras", or "saved_model.weights.h5"'),
+        ({"filepath": "w.weights.hdf5", "save_weights_only": True}, r'Write "w\.weights\.h5"'),
+        ({"filepath": "M.KERAS"}, r'Write "M\.keras"'),
+        ({"filepath": "m.weights.h5"}, '"m.weights.h5" with `save_weights_only=True`'),
+        ({"period": "x"}, 'Write `save_freq="5 epochs"`'),
+        ({"period": 1.5}, 'Write `save_freq="5 epochs"`'),
+        ({"keep": kcp.policies.BestN}, r"Write `BestN\(...\)`, with its arguments"),
+        ({"filepath": "a.keras", "keep": kcp.policies.BestN(3)}, "one name is one file"),
+        ({"filepath": "a.keras", "keep": kcp.policies.EveryN(2)}, "one name is one file"),
+        (
+            {"filepath": "a.keras", "keep": kcp.policies.BestN(1) | kcp.policies.LatestN(1)},
+            "one name is one file",
+        ),
+        ({"min_delta": 0.1, "max_to_keep": 2}, "Write save_best_only=True, too"),
+        ({"min_delta": 0.1, "keep": kcp.policies.BestN(1)}, "Write save_best_only=True, too"),
+        ({"initial_value_threshold": 0.5}, "or leave `initial_value_threshold` out"),
+        ({"save_freq": "every 5 epochs"}, 'Write save_freq="5 epochs"'),
     ],
 )
 def test_bad_arguments_are_refused_with_the_line_to_type(arguments, match):
@@ -429,9 +451,76 @@ def test_bad_arguments_are_refused_with_the_line_to_type(arguments, match):
         kcp.ModelCheckpoint(**{"filepath": "{epoch}.keras", **arguments})
 
 
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    checkpoint = kcp.ModelCheckpoint(
+        tmp_path / "{epoch}.weights.h5",
+        save_best_only=np.True_,
+        save_weights_only=np.True_,
+        save_freq=np.int64(3),
+        initial_value_threshold=np.float32(0.5),
+        max_to_keep=np.int64(3),
+        min_delta=np.float32(0.0),
+        monitor="loss",
+        mode="max",
+    )
+    train([0.5], checkpoint)
+    assert files(tmp_path) == ["1.weights.h5"]
+
+
+def test_a_users_policy_may_keep_one_file():
+    class Newest:
+        def decide(self, records):
+            newest = max(r.sequence for r in records)
+            return [kcp.policies.Decision(r.path, r.sequence == newest, "") for r in records]
+
+    kcp.ModelCheckpoint("a.keras", keep=Newest())
+
+
 def test_an_unknown_argument_is_a_type_error():
     with pytest.raises(TypeError, match="unexpected keyword argument 'perod'"):
         kcp.ModelCheckpoint("a.keras", perod=5)
+
+
+def test_a_typo_in_a_validation_metric_is_named_once_there_was_a_validation(tmp_path):
+    path = tmp_path / "{epoch}-{val_los}.keras"
+    with pytest.raises(InvalidArgumentError, match="There is no 'val_los'; .*loss, val_loss"):
+        train([None, 0.5], kcp.ModelCheckpoint(path))
+    assert files(tmp_path) == ["1-nan.keras"]
+
+
+@pytest.mark.parametrize("by", [{"keep": kcp.policies.BestN(2)}, {"save_best_only": True}])
+def test_a_metric_that_a_policy_ranks_by_and_that_is_missing_is_said(tmp_path, by):
+    checkpoint = kcp.ModelCheckpoint(tmp_path / "{epoch}.keras", monitor="val_my_loss", **by)
+    with pytest.warns(MissingMetricWarning, match="val_my_loss was not .*are: loss, val_loss") as w:
+        train([0.5, 0.4], checkpoint)
+    assert len([x for x in w if x.category is MissingMetricWarning]) == 1
+
+
+def test_a_policy_that_ranks_nothing_needs_no_metric(tmp_path):
+    keep = kcp.policies.LatestN(1)
+    train([0.5, 0.4], kcp.ModelCheckpoint(tmp_path / "{epoch}.keras", monitor="x", keep=keep))
+    assert files(tmp_path) == ["2.keras"]
+
+
+def test_the_budget_of_bytes_holds(tmp_path):
+    def trained(folder, **arguments):
+        path = tmp_path / folder / "{epoch}.weights.h5"
+        checkpoint = kcp.ModelCheckpoint(path, save_weights_only=True, **arguments)
+        train([0.1, 0.2, 0.3], checkpoint)
+        return CheckpointStore(tmp_path / folder).records()
+
+    size = trained("all")[0].size
+    for keep in (kcp.policies.MaxBytes(2.5 * size), kcp.policies.MaxBytes(0.5 * size)):
+        records = trained(f"{keep.bytes}", keep=keep)
+        assert [r.epoch for r in records] == list(range(int(max(1, keep.bytes // size))))
+
+
+def test_what_a_policy_does_not_keep_is_said_with_its_reason(tmp_path, capsys):
+    keep = kcp.policies.EveryN(2)
+    train([0.5, 0.4], kcp.ModelCheckpoint(tmp_path / "{epoch}.keras", keep=keep, verbose=1))
+    said = capsys.readouterr().out
+    assert "Epoch 1: not saved: not one of every 2 epochs" in said
+    assert f"Epoch 2: saving model to {tmp_path / '2.keras'}" in said
 
 
 def test_a_typo_in_the_file_name_is_named(tmp_path):

@@ -42,6 +42,9 @@ def test_parse(spec, trigger):
         (5.0, 'write save_freq=5 (batches), or save_freq="5 epochs".'),
         (2.5, 'write save_freq=2 (batches), or save_freq="2 epochs".'),
         ("5m", 'Write save_freq="10 min" for minutes, save_freq="30 s" for seconds.'),
+        ("1.5 epochs", 'Batches and epochs are whole numbers: write save_freq="2 epochs".'),
+        ("every 5 epochs", 'Write save_freq="5 epochs".'),
+        ("each 100 steps", 'Write save_freq="100 batches".'),
         (True, 'Write save_freq="epoch" to act at the end of every epoch.'),
         (False, 'Write save_freq="epoch"'),  # `isinstance(False, int)`: Keras saves every batch
         (0, 'Write save_freq="epoch"'),
@@ -53,7 +56,7 @@ def test_parse(spec, trigger):
         ("", 'Write save_freq="epoch"'),
         ("0 epochs", 'Write save_freq="epoch"'),
         ("-2 epochs", 'Write save_freq="epoch"'),
-        ("2.5 epochs", 'Write save_freq="epoch"'),
+        ("2.5 epochs", 'write save_freq="3 epochs"'),
         ("2 epochs 5 batches", 'Write save_freq="epoch"'),
         ("every epoch", 'Write save_freq="epoch"'),
         ("²", 'Write save_freq="epoch"'),  # `"²".isdigit()` is true, and `int("²")` raises
