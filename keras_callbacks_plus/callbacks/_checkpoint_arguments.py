@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keras_callbacks_plus.callbacks._checkpoint_name import CheckpointName
@@ -120,19 +120,16 @@ def _most_kept(keep: Any, max_to_keep: Any) -> float:
     return most_kept(keep)
 
 
-def refuse_twins(callback: Any, name: CheckpointName, callbacks: Sequence[Any]) -> None:
+def refuse_twins(callback: Any, name: CheckpointName, others: Iterable[object]) -> None:
     """Raises `InvalidArgumentError` for two callbacks that keep the same files.
 
     Args:
         callback: The callback that is being started.
         name: Which files it keeps.
-        callbacks: All callbacks of the `fit`.
+        others: Which files the others of the `fit` keep; what is no name does not count.
     """
-    for other in callbacks:
-        theirs = getattr(other, "_name", None)
-        if other is callback or not isinstance(theirs, CheckpointName):
-            continue
-        if theirs.identity == name.identity:
+    for other in others:
+        if isinstance(other, CheckpointName) and other.identity == name.identity:
             raise InvalidArgumentError(
                 "filepath",
                 callback.filepath,

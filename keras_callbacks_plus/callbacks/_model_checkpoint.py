@@ -196,7 +196,7 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
                 on_error=self.on_save_error,
             )
         self._watch_fit()
-        self._series.open(self._model)
+        self._series.begin(self._model)
         self._decision = None
         self._warned = False
         self._validated = {}
@@ -249,7 +249,8 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
                     "your own."
                 )
             return
-        refuse_twins(self, self._name, scope.callbacks)
+        others = [getattr(c, "_name", None) for c in scope.callbacks if c is not self]
+        refuse_twins(self, self._name, others)
         if self.save_on_train_end:
             scope.at("after_train_end", lambda *_, **__: self._save_last("the end of fit"))
         if self.save_on_exception:

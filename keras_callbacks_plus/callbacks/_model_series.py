@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import threading
 import time
 import warnings
@@ -20,7 +19,6 @@ from keras_callbacks_plus.callbacks._placing import Placement
 from keras_callbacks_plus.callbacks._series import Candidate, Outcome, Series
 from keras_callbacks_plus.errors import CheckpointWarning, StorageError
 from keras_callbacks_plus.policies import Monitor, Selection, best_value
-from keras_callbacks_plus.storage import explained
 
 __all__ = ["ModelSeries", "Moment", "Outlook", "begins_anew", "step_of"]
 
@@ -106,7 +104,7 @@ class ModelSeries:
 
     # ---------------------------------------------------------------- from beginning to end
 
-    def open(self, model: Any) -> None:
+    def begin(self, model: Any) -> None:
         """At the start of a `fit`: puts the folder in order.
 
         Args:
@@ -225,8 +223,7 @@ class ModelSeries:
                 legacy_h5=not self._weights_only and candidate.path.endswith(".h5"),
             )
         with self._errors_as_asked():
-            with explained("write a copy of the model to", tempfile.gettempdir()):
-                payload = self._files.capture(candidate.carried(self._series))
+            payload = self._files.capture(candidate.carried(self._series))
             self.saved_step = candidate.step
             candidate = replace(candidate, size=payload.size_hint)
             self._series.save(candidate, payload, selection, foreseen=foreseen, forced=forced)

@@ -5,7 +5,6 @@ from keras_callbacks_plus.storage.atomic import Sink as Sink
 from keras_callbacks_plus.storage.background import BackgroundWriter as BackgroundWriter
 from keras_callbacks_plus.storage.container import ContainerPayload as ContainerPayload
 from keras_callbacks_plus.storage.container import read_container as read_container
-from keras_callbacks_plus.storage.explained import explained as explained
 from keras_callbacks_plus.storage.filesystem import FileSystem as FileSystem
 from keras_callbacks_plus.storage.filesystem import LocalFileSystem as LocalFileSystem
 from keras_callbacks_plus.storage.locate import filesystem_for as filesystem_for
@@ -29,7 +28,6 @@ __all__ = [
     "Payload",
     "RemoteFileSystem",
     "Sink",
-    "explained",
     "filesystem_for",
     "is_url",
     "read_container",

@@ -11,6 +11,8 @@ import time
 from collections.abc import Hashable, Iterator
 from typing import Any, Protocol
 
+from keras_callbacks_plus.storage.explained import explained
+
 __all__ = ["FileSystem", "LocalFileSystem", "temporary_folder"]
 
 _TICK = 50_000_000  # nanoseconds; longer than the steps in which disks tell the time
@@ -240,6 +242,12 @@ def temporary_folder() -> Iterator[str]:
 
     Yields:
         Its path; it is removed at the end, with all that is in it.
+
+    Raises:
+        StorageError: If it cannot be made, or where someone else could not write there.
     """
-    with tempfile.TemporaryDirectory(prefix="kcp-", ignore_cleanup_errors=True) as path:
+    with (
+        explained("write to", tempfile.gettempdir()),
+        tempfile.TemporaryDirectory(prefix="kcp-", ignore_cleanup_errors=True) as path,
+    ):
         yield path
