@@ -11,6 +11,7 @@ import json
 import math
 import os
 import struct
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,19 +22,29 @@ from keras_callbacks_plus.storage.atomic import Sink
 from keras_callbacks_plus.storage.checked_blocks import BLOCK, BlockSums, read_checked
 from keras_callbacks_plus.storage.file_record import MAX_RECORD, encode_record, size_of_record
 
-__all__ = ["ContainerPayload", "read_container"]
+__all__ = ["FACTORIES", "ContainerPayload", "read_container"]
 
 MAGIC = b"KCPTREE2"
 _ALIGNMENT = 64
 _MAX_DEPTH = 64
+_SENSELESS = ValueError, LookupError, TypeError, OverflowError, RecursionError
+_TEXT = frozenset({str, bool, type(None)})
+
+FACTORIES: dict[str | None, Any] = {
+    None: None,
+    **{kind.__name__: kind for kind in (bool, int, float, str, list, dict, set, tuple, deque)},
+}
+"""What a `defaultdict` in a tree may make its values with, by the name it is written down with."""
 
 
 class ContainerPayload:
     """A tree, ready to be written; arrays are not copied.
 
     Args:
-        tree: `dict` (with `str` or `int` keys), `list`, `tuple`, `str`, `bytes`, `int`, `float`,
-            `bool`, `None` and numeric NumPy arrays, in any nesting.
+        tree: `dict`, `list`, `tuple`, `set`, `frozenset`, `deque`, `Counter`, `OrderedDict`,
+            `defaultdict` (of a builtin), `str`, `bytes`, numbers, `None`, NumPy scalars and arrays
+            without objects, in any nesting of up to 64 levels. Exactly these types: one of a
+            subclass, such as a named tuple, could not be made again.
 
         record: What the manifest says of the file, for a folder whose manifest is lost; in JSON
             types. Defaults to `None`, nothing.
@@ -45,11 +56,11 @@ class ContainerPayload:
     def __init__(self, tree: Any, record: Mapping[str, Any] | None = None) -> None:
         self._record = b"" if record is None else encode_record(record)
         self._arrays: list[np.ndarray[Any, Any]] = []
-        encoded = self._encode(tree, "")
+        encoded = self._encode(tree, "", 0)
         index = []
         offset = 0
         for array in self._arrays:
-            index.append([array.dtype.name, list(array.shape), offset])
+            index.append([_name(array.dtype), list(array.shape), offset])
             offset += array.nbytes + -array.nbytes % _ALIGNMENT
         header = json.dumps({"tree": encoded, "arrays": index}, allow_nan=False).encode()
         start = len(MAGIC) + 8 + len(header)
@@ -72,33 +83,62 @@ class ContainerPayload:
             write(b"\0" * (-array.nbytes % _ALIGNMENT))
         sink.write(sums.finish() + self._record)
 
-    def _encode(self, value: Any, path: str) -> Any:
-        if value is None or isinstance(value, bool | str):
+    def _encode(self, value: Any, path: str, depth: int) -> Any:
+        kind = type(value)
+        if depth > _MAX_DEPTH:
+            raise TypeError(f"{path[:200]} is nested too deeply, or in itself: not plain data")
+        if kind in _TEXT:
             return value
-        if isinstance(value, np.generic):
-            value = value.item() if value.dtype.kind in "biuf" else np.asarray(value)
-        if isinstance(value, int):
+        if kind is int:
             return value if abs(value) < 2**53 else {"int": str(value)}
-        if isinstance(value, float):
+        if kind is float:
             return value if math.isfinite(value) else {"float": repr(value)}
-        if isinstance(value, bytes):
+        if kind is complex:
+            return {"complex": [self._encode(x, path, depth) for x in (value.real, value.imag)]}
+        if kind is bytes:
             return {"bytes": value.hex()}
+        if isinstance(value, np.generic):
+            _check_dtype(value.dtype, path)
+            return {"scalar": [_name(value.dtype), value.tobytes().hex()]}
         if isinstance(value, np.ndarray):
-            if value.dtype.hasobject or value.dtype.kind in "USMm":
-                raise TypeError(f"{path or 'the tree'} is an array of {value.dtype}: not numeric")
+            _check_dtype(value.dtype, path)
             self._arrays.append(value)
             return {"array": len(self._arrays) - 1}
-        if isinstance(value, list | tuple):
-            items = [self._encode(item, f"{path}[{i}]") for i, item in enumerate(value)]
-            return items if isinstance(value, list) else {"tuple": items}
-        if isinstance(value, dict):
-            pairs = []
-            for key, item in value.items():
-                if not isinstance(key, str | int) or isinstance(key, bool):
-                    raise TypeError(f"{path or 'the tree'} has the key {key!r}: not str or int")
-                pairs.append([key, self._encode(item, f"{path}[{key!r}]")])
-            return {"dict": pairs}
-        raise TypeError(f"{path or 'the tree'} is a {type(value).__qualname__}: not plain data")
+        if kind is dict:
+            return {"dict": self._pairs(value, path, depth)}
+        if kind in (Counter, OrderedDict):
+            return {kind.__name__: self._pairs(value, path, depth)}
+        if kind is defaultdict:
+            factory = next((k for k, v in FACTORIES.items() if v is value.default_factory), "")
+            if factory == "":
+                raise TypeError(f"{path or 'the tree'} is a defaultdict of no builtin: not plain")
+            return {"defaultdict": [factory, self._pairs(value, path, depth)]}
+        if kind not in (list, tuple, set, frozenset, deque):
+            raise TypeError(f"{path or 'the tree'} is a {kind.__qualname__}: not plain data")
+        if _TEXT.issuperset(map(type, value)):
+            items = list(value)
+        else:
+            items = [self._encode(x, f"{path}[{i}]", depth + 1) for i, x in enumerate(value)]
+        if kind is deque:
+            return {"deque": [items, value.maxlen]}
+        return items if kind is list else {kind.__name__: items}
+
+    def _pairs(self, value: Any, path: str, depth: int) -> list[list[Any]]:
+        return [
+            [self._encode(k, path, depth + 1), self._encode(v, f"{path}[{k!r}]", depth + 1)]
+            for k, v in value.items()
+        ]
+
+
+def _check_dtype(dtype: np.dtype[Any], path: str) -> None:
+    if dtype.hasobject or dtype.fields is not None:
+        raise TypeError(f"{path or 'the tree'} is an array of {dtype}: not plain data")
+
+
+def _name(dtype: np.dtype[Any]) -> str:
+    """What `_dtype` reads: the name where it says everything, which it does for native numbers."""
+    plain = dtype.isnative and dtype.kind not in "USMm" and dtype.type is not np.void
+    return dtype.name if plain else dtype.str
 
 
 def read_container(path: str | os.PathLike[str]) -> Any:
@@ -133,7 +173,7 @@ def read_container(path: str | os.PathLike[str]) -> Any:
         header = json.loads(body[start : start + length].tobytes())
         arrays = [_array(body, start + length, *entry) for entry in header["arrays"]]
         return _decode(header["tree"], arrays, 0)
-    except (ValueError, LookupError, TypeError, OverflowError, struct.error) as error:
+    except (*_SENSELESS, struct.error) as error:
         raise CheckpointCorruptedError(
             f"{path} has right checksums and a header that makes no sense: {error}.", path, start
         ) from error
@@ -155,7 +195,7 @@ def _dtype(name: str) -> np.dtype[Any]:
     except TypeError:
         import ml_dtypes  # bfloat16 and the 8-bit floats; comes with every backend
 
-        kind: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        kind: np.dtype[Any] = np.dtype(getattr(ml_dtypes, str(name), None) or object)
         return kind
 
 
@@ -167,13 +207,42 @@ def _decode(node: Any, arrays: list[Any], depth: int) -> Any:
     if not isinstance(node, dict):
         return node
     ((kind, value),) = node.items()
-    if kind == "dict":
-        return {key: _decode(item, arrays, depth + 1) for key, item in value}
-    if kind == "tuple":
-        return tuple(_decode(item, arrays, depth + 1) for item in value)
+    if kind in _MAPPINGS:
+        return _MAPPINGS[kind](_decode_pairs(value, arrays, depth))
+    if kind in _SEQUENCES:
+        return _SEQUENCES[kind](_decode(item, arrays, depth + 1) for item in value)
     if kind == "array":
         if value < 0:
             raise ValueError(f"array number {value}")
         return arrays[value]
-    simple: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "bytes": bytes.fromhex}
-    return simple[kind](value)
+    if kind == "deque":
+        return deque((_decode(item, arrays, depth + 1) for item in value[0]), value[1])
+    if kind == "defaultdict":
+        return defaultdict(FACTORIES[value[0]], _decode_pairs(value[1], arrays, depth))
+    return _SIMPLE[kind](value)
+
+
+def _decode_pairs(pairs: Any, arrays: list[Any], depth: int) -> dict[Any, Any]:
+    return {_decode(k, arrays, depth + 1): _decode(v, arrays, depth + 1) for k, v in pairs}
+
+
+def _scalar(value: Any) -> Any:
+    kind, data = _dtype(value[0]), bytes.fromhex(value[1])
+    if kind.hasobject or len(data) != kind.itemsize:
+        raise ValueError(f"a number of {kind} in {len(data)} bytes")
+    return np.frombuffer(data, kind)[0]
+
+
+_MAPPINGS: dict[str, Callable[[Any], Any]] = {
+    "dict": dict,
+    "Counter": Counter,
+    "OrderedDict": OrderedDict,
+}
+_SEQUENCES: dict[str, Callable[[Any], Any]] = {"tuple": tuple, "set": set, "frozenset": frozenset}
+_SIMPLE: dict[str, Callable[[Any], Any]] = {
+    "int": int,
+    "float": float,
+    "complex": lambda parts: complex(*(_decode(part, [], 0) for part in parts)),
+    "bytes": bytes.fromhex,
+    "scalar": _scalar,
+}
