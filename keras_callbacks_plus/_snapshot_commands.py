@@ -14,11 +14,10 @@ import numpy as np
 
 from keras_callbacks_plus._terminal import Terminal
 from keras_callbacks_plus.errors import CheckpointNotFoundError
-from keras_callbacks_plus.storage import CheckpointStore, read_container
+from keras_callbacks_plus.storage import SERIES, CheckpointStore, check_snapshot, read_container
 
 __all__ = ["add_commands"]
 
-_SERIES = "training_state"
 _SAME, _DIFFERENT = 0, 1
 
 
@@ -68,9 +67,9 @@ def _diff(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def _open(name: str) -> tuple[str, dict[str, Any]]:
     """The snapshot in a file, or the newest in a folder."""
     if os.path.isfile(name):
-        return name, read_container(name)
+        return name, check_snapshot(read_container(name), name)
     store = CheckpointStore(name)
-    records = store.records(_SERIES)
+    records = store.records(SERIES)
     if not records:
         raise CheckpointNotFoundError(
             f"There is no snapshot in {name}. Name a folder that BackupAndRestore writes to (it is "
@@ -78,7 +77,7 @@ def _open(name: str) -> tuple[str, dict[str, Any]]:
             name,
         )
     path = store.path_of(records[-1])
-    return path, read_container(path)
+    return path, check_snapshot(read_container(path), path)
 
 
 def _facts(path: str, tree: dict[str, Any]) -> dict[str, Any]:

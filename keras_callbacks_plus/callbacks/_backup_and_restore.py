@@ -17,7 +17,7 @@ from keras_callbacks_plus._keras.fit_scope import FitScope
 from keras_callbacks_plus.callbacks._arguments import check_booleans
 from keras_callbacks_plus.callbacks._preemption import EXIT_STATUS, Preemption, check_signals
 from keras_callbacks_plus.callbacks._resumable_run import ResumableRun, RunSettings
-from keras_callbacks_plus.callbacks._run_store import RunStore
+from keras_callbacks_plus.callbacks._run_store import FITS_BEFORE, RunStore
 from keras_callbacks_plus.errors import (
     FitScopeError,
     InexactResumeWarning,
@@ -205,9 +205,11 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         lines = differences(saved, now)
         if not lines or self.on_mismatch == "ignore":
             return
+        shared = any(line.startswith(FITS_BEFORE) for line in lines)
         message = (
             f"The run that is starting is not the one saved in {self.backup_dir}:\n- "
             + "\n- ".join(lines)
+            + ("\nGive each `fit` of a script a `backup_dir` of its own." if shared else "")
             + "\nMake the script the same as it was, use another `backup_dir` for a new run, or "
             'pass on_mismatch="warn" to resume all the same.'
         )

@@ -18,7 +18,7 @@ from keras_callbacks_plus._keras.fit_scope import FitScope
 from keras_callbacks_plus._keras.progress import batches_done
 from keras_callbacks_plus._keras.random_state import capture_random_state, restore_random_state
 from keras_callbacks_plus.callbacks._preemption import Preemption
-from keras_callbacks_plus.callbacks._run_store import FORMAT, RunStore
+from keras_callbacks_plus.callbacks._run_store import FITS_BEFORE, FORMAT, RunStore
 from keras_callbacks_plus.errors import StorageError
 from keras_callbacks_plus.policies import Progress, Trigger
 
@@ -156,6 +156,8 @@ class ResumableRun:
         self._executions = self._batches = 0
         resumed = self._resumed
         if self._states is None:
+            self._store.hold()
+            self._scope.at_close(self._store.release)
             self._preemption.catch(self._scope)
             compat.set_initial_epoch(self._model, None)
             self._states = CallbackStates(self._others)
@@ -341,7 +343,8 @@ class ResumableRun:
         return True
 
     def _fingerprint(self) -> dict[str, Any]:
-        return fingerprint(self._scope, self._params, self._others)
+        facts = fingerprint(self._scope, self._params, self._others)
+        return {FITS_BEFORE: self._store.fits_before, **facts}
 
     # ---------------------------------------------------------------- the end
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from keras_callbacks_plus.callbacks._checkpoint_name import versions
 from keras_callbacks_plus.errors import (
     CheckpointCorruptedError,
     CheckpointWarning,
@@ -14,19 +17,23 @@ from keras_callbacks_plus.errors import (
 )
 from keras_callbacks_plus.policies import LatestN, ask
 from keras_callbacks_plus.storage import (
+    FORMAT,
+    SERIES,
     BackgroundWriter,
     CheckpointRecord,
     CheckpointStore,
     ContainerPayload,
+    LocalFileSystem,
+    check_snapshot,
     read_container,
 )
 
-__all__ = ["FORMAT", "SERIES", "RunStore"]
+__all__ = ["FITS_BEFORE", "FORMAT", "SERIES", "RunStore"]
 
-FORMAT = 2
-
-SERIES = "training_state"
+FITS_BEFORE = "fits that the script had finished with this backup_dir"
 _GENERATIONS = 2
+_RUN_LOCK = ".run.lock"
+_FINISHED: Counter[str] = Counter()  # of this process, by the folder
 
 
 class RunStore:
@@ -39,6 +46,35 @@ class RunStore:
     def __init__(self, directory: str) -> None:
         self._store = CheckpointStore(directory)
         self._writer = BackgroundWriter(f"the snapshots in {directory}")
+        self._damaged: set[str] = set()
+        self._give_back: Callable[[], None] | None = None
+
+    @property
+    def fits_before(self) -> int:
+        """How many `fit`s of this process have finished with the folder, and removed their own."""
+        return _FINISHED[os.path.realpath(self._store.directory)]
+
+    def hold(self) -> None:
+        """Keeps other processes from training with this folder, until `release`.
+
+        Raises:
+            ResumeError: If one does.
+        """
+        folder = self._store.directory
+        os.makedirs(folder, exist_ok=True)
+        self._give_back = LocalFileSystem().hold(os.path.join(folder, _RUN_LOCK))
+        if self._give_back is None:
+            raise ResumeError(
+                f"Another `fit` is running with backup_dir={folder!r}, and the two would take each "
+                "other's snapshots for their own. Wait until it has ended, or name another "
+                "`backup_dir`: each run needs one of its own."
+            )
+
+    def release(self) -> None:
+        """Lets others have the folder. Does nothing the second time."""
+        give_back, self._give_back = self._give_back, None
+        if give_back is not None:
+            give_back()
 
     def newest(self) -> Any | None:
         """The newest snapshot that is whole, or `None` where there is none at all.
@@ -51,9 +87,11 @@ class RunStore:
         records = self._store.records(SERIES)
         troubles = []
         for record in reversed(records):
+            path = self._store.path_of(record)
             try:
-                return _of_this_format(read_container(self._store.path_of(record)), record.path)
+                return check_snapshot(read_container(path), path)
             except (CheckpointCorruptedError, OSError) as error:
+                self._damaged.add(record.path)
                 troubles.append(str(error))
                 warnings.warn(
                     f"{error} The snapshot before it is used instead.",
@@ -82,15 +120,19 @@ class RunStore:
         """
         facts: dict[str, Any] = {"series": SERIES, "kind": SERIES, "epoch": epoch, "batch": batch}
         facts.update(step=None, metrics={})
-        payload = ContainerPayload(tree, {**facts, "time": time.time()})
         place = "" if batch is None else f"-{batch:08d}"
+        name = f"snapshot-{epoch:06d}{place}.kcp"
 
         def job() -> None:
             if not before():
                 return
+            payload = ContainerPayload(tree, {**facts, "time": time.time()})
+            own = {record.path for record in self._store.records(SERIES)}
+            free = next(n for n in versions(name) if n in own or not self._store.has_file(n))
             with self._store.transaction() as transaction:
-                transaction.commit(f"snapshot-{epoch:06d}{place}.kcp", payload, **facts)
-                transaction.decide(_newest_generations)
+                transaction.commit(free, payload, **facts)
+                transaction.decide(lambda records: _generations(records, self._damaged - {free}))
+            self._damaged.discard(free)
 
         self._writer.submit(job)
 
@@ -99,7 +141,9 @@ class RunStore:
         self._writer.wait_until_finished()
 
     def delete(self) -> None:
-        """Removes the snapshots, and the folder if nothing else is in it."""
+        """Removes the snapshots, and the folder if nothing else is in it: the run has finished."""
+        self.release()
+        _FINISHED[os.path.realpath(self._store.directory)] += 1
         with self._store.transaction() as transaction:
             transaction.decide(
                 lambda records: {
@@ -109,17 +153,13 @@ class RunStore:
         self._store.remove_if_empty()
 
 
-def _of_this_format(tree: Any, path: str) -> Any:
-    found = tree.get("format") if isinstance(tree, dict) else None
-    if found == FORMAT:
-        return tree
-    raise ResumeError(
-        f"The snapshot {path} has format {found}, and this version reads format {FORMAT}. Resume "
-        "the run with the version of keras-callbacks-plus that saved it, or name another "
-        "`backup_dir` to start afresh."
-    )
-
-
-def _newest_generations(records: tuple[CheckpointRecord, ...]) -> dict[str, tuple[bool, str]]:
+def _generations(
+    records: tuple[CheckpointRecord, ...], damaged: set[str]
+) -> dict[str, tuple[bool, str]]:
+    """Keeps the newest two that are whole; a damaged one only while there are not two."""
     members = [r for r in records if r.series == SERIES]
-    return {d.path: (d.keep, d.reason) for d in ask(LatestN(_GENERATIONS), members)}
+    whole = [r for r in members if r.path not in damaged]
+    answers = {d.path: (d.keep, d.reason) for d in ask(LatestN(_GENERATIONS), whole)}
+    spare = len(whole) < _GENERATIONS
+    reason = "damaged, and all that there is beside one" if spare else "evicted: damaged"
+    return {**{r.path: (spare, reason) for r in members if r.path in damaged}, **answers}

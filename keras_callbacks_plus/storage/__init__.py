@@ -3,6 +3,7 @@
 from keras_callbacks_plus.storage.atomic import Payload as Payload
 from keras_callbacks_plus.storage.atomic import Sink as Sink
 from keras_callbacks_plus.storage.background import BackgroundWriter as BackgroundWriter
+from keras_callbacks_plus.storage.container import FACTORIES as FACTORIES
 from keras_callbacks_plus.storage.container import ContainerPayload as ContainerPayload
 from keras_callbacks_plus.storage.container import read_container as read_container
 from keras_callbacks_plus.storage.filesystem import FileSystem as FileSystem
@@ -13,6 +14,9 @@ from keras_callbacks_plus.storage.locate import split_path as split_path
 from keras_callbacks_plus.storage.manifest import CheckpointRecord as CheckpointRecord
 from keras_callbacks_plus.storage.manifest import LedgerLine as LedgerLine
 from keras_callbacks_plus.storage.remote import RemoteFileSystem as RemoteFileSystem
+from keras_callbacks_plus.storage.run_snapshot import FORMAT as FORMAT
+from keras_callbacks_plus.storage.run_snapshot import SERIES as SERIES
+from keras_callbacks_plus.storage.run_snapshot import check_snapshot as check_snapshot
 from keras_callbacks_plus.storage.store import MANIFEST as MANIFEST
 from keras_callbacks_plus.storage.store import CheckpointStore as CheckpointStore
 
@@ -21,6 +25,8 @@ __all__ = [
     "CheckpointRecord",
     "CheckpointStore",
     "ContainerPayload",
+    "FACTORIES",
+    "FORMAT",
     "FileSystem",
     "LedgerLine",
     "LocalFileSystem",

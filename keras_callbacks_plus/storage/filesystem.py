@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Protocol
 
 from keras_callbacks_plus.storage.explained import explained
@@ -16,6 +16,7 @@ from keras_callbacks_plus.storage.explained import explained
 __all__ = ["FileSystem", "LocalFileSystem", "temporary_folder"]
 
 _TICK = 50_000_000  # nanoseconds; longer than the steps in which disks tell the time
+_HELD: set[tuple[int, str]] = set()  # such a lock does not keep the process itself out
 _CHUNK = 4 << 20  # large enough for the disk, small enough to let other threads run in between
 
 
@@ -200,11 +201,45 @@ class LocalFileSystem:
         finally:
             os.close(descriptor)
 
+    def hold(self, path: str) -> Callable[[], None] | None:
+        """Takes an exclusive lock for long, without waiting.
+
+        The processes that this one forks (to read data) do not hold it, other than that of `lock`:
+        they may live a little longer than it does.
+
+        Args:
+            path: A file that is made for it.
+
+        Returns:
+            What gives it back and removes the file, or `None` where another process has it, or
+            this one already.
+        """
+        key = os.getpid(), os.path.realpath(path)
+        if key in _HELD:
+            return None
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        if not _lock(descriptor, block=False, of_process=True):
+            os.close(descriptor)
+            return None
+        if not os.path.exists(path) or not os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            os.close(descriptor)  # removed meanwhile by the one who had it
+            return self.hold(path)
+        _HELD.add(key)
+
+        def give_back() -> None:
+            _HELD.discard(key)
+            if sys.platform != "win32":  # where an open file cannot be removed
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+            os.close(descriptor)
+
+        return give_back
+
     def watch(self, path: str, *, afresh: bool) -> None:
         """See `FileSystem`. Nothing to do: `lock` keeps every other process out."""
 
 
-def _lock(descriptor: int, *, block: bool) -> bool:
+def _lock(descriptor: int, *, block: bool, of_process: bool = False) -> bool:
     """Takes the exclusive lock of an open file; returns whether it was to be had."""
     try:
         if sys.platform == "win32":
@@ -214,7 +249,8 @@ def _lock(descriptor: int, *, block: bool) -> bool:
         else:
             import fcntl
 
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if block else fcntl.LOCK_NB))
+            take = fcntl.lockf if of_process else fcntl.flock
+            take(descriptor, fcntl.LOCK_EX | (0 if block else fcntl.LOCK_NB))
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN, errno.EDEADLK):
             return False
