@@ -161,6 +161,7 @@ class ResumableRun:
             self._preemption.catch(self._scope)
             compat.set_initial_epoch(self._model, None)
             self._states = CallbackStates(self._others)
+            self._settings.tell_inexact(map(_not_known, self._states.unknown))
             self._input = input_state.InputState(self._scope)
             if resumed is None:
                 self._first_epoch = epoch
@@ -366,6 +367,14 @@ class ResumableRun:
         """`fit` is being left by an exception: what was committed stays."""
         compat.set_initial_epoch(self._model, None)
         self._store.wait_until_finished()
+
+
+def _not_known(line: str) -> str:
+    return (
+        f"It is not known whether {line} keeps state that changes: give the callback `get_state` "
+        "and `set_state` (empty ones, if there is nothing to keep), hold the state in plain data, "
+        "or make an array read-only (`array.flags.writeable = False`) if it is data."
+    )
 
 
 def _names(resumed: dict[str, Any]) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from keras_callbacks_plus._keras.compat.callbacks import (
+    CALLBACK_INSIDES,
     CALLBACK_PLUMBING,
     callback_attributes,
+    is_of_keras,
     monitor_op,
 )
 from keras_callbacks_plus._keras.compat.data import (
@@ -54,6 +56,7 @@ from keras_callbacks_plus._keras.compat.versions import (
 )
 
 __all__ = [
+    "CALLBACK_INSIDES",
     "CALLBACK_PLUMBING",
     "ENUMERATION",
     "MINIMUM_KERAS",
@@ -72,6 +75,7 @@ __all__ = [
     "input_is_shuffled",
     "input_kind",
     "is_end_of_data",
+    "is_of_keras",
     "keras_version",
     "metrics_built",
     "monitor_op",

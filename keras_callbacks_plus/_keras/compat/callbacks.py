@@ -14,6 +14,7 @@ _CALLBACK_ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "EarlyStopping": ("wait", "stopped_epoch", "best", "best_weights", "best_epoch"),
     "ReduceLROnPlateau": ("best", "cooldown_counter", "wait"),
     "ModelCheckpoint": ("best", "_batches_seen_since_last_saving", "_last_batch_seen"),
+    "MonitorCallback": ("best",),
     "SwapEMAWeights": ("_ema_weights_in_model",),
     "History": ("history", "epoch"),
     "LearningRateScheduler": (),
@@ -26,10 +27,26 @@ _CALLBACK_ATTRIBUTES: dict[str, tuple[str, ...]] = {
 }
 
 
+# What they hold beside it is made again in each `fit`, and cannot be put back.
+CALLBACK_INSIDES = frozenset(
+    {"monitor_op", "writer", "csv_file", "_writers", "_prev_summary_state", "_summary_module"}
+)
+
+
 def callback_attributes(callback: Any) -> tuple[str, ...] | None:
-    """Names of the attributes that are the state of one of Keras's own callbacks, else `None`."""
-    of_keras = type(callback).__module__.split(".")[0] == "keras"
-    return _CALLBACK_ATTRIBUTES.get(type(callback).__name__) if of_keras else None
+    """Names of the attributes that are the state of one of Keras's own callbacks, else `None`.
+
+    A subclass has those of its base, beside what it has added.
+    """
+    for kind in type(callback).__mro__:
+        if is_of_keras(kind) and kind.__name__ in _CALLBACK_ATTRIBUTES:
+            return _CALLBACK_ATTRIBUTES[kind.__name__]
+    return None
+
+
+def is_of_keras(kind: type) -> bool:
+    """Whether a class is Keras's own."""
+    return kind.__module__.split(".")[0] == "keras"
 
 
 def monitor_op(direction: Literal["min", "max"]) -> Any:
