@@ -77,6 +77,7 @@ class FitScope:
         self._handlers: dict[str, list[Callable[..., None]]] = {}
         self._failure: dict[FailurePhase, list[Callable[[BaseException], None]]] = {}
         self._undo: list[Callable[[], None]] = []
+        self._after_close: list[Callable[[], None]] = []
         self._last: dict[str, list[Callable[..., None]]] = {}
         self._wrapped_hooks: set[str] = set()
         self._muted_batch = False
@@ -168,6 +169,14 @@ class FitScope:
         """
         self._undo.append(action)
 
+    def after_close(self, action: Callable[[], None]) -> None:
+        """Calls `action` when this `fit` has ended and everything is as it was.
+
+        Args:
+            action: May raise, which then is how `fit` is left.
+        """
+        self._after_close.append(action)
+
     def wrap_train_function(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
         """Replaces `model.train_function` by `wrap(train_function)` until this `fit` ends.
 
@@ -210,6 +219,8 @@ class FitScope:
         self._wrapped_hooks.clear()
         if getattr(self.callback_list, _SCOPE, None) is self:
             delattr(self.callback_list, _SCOPE)
+        while self._after_close:
+            self._after_close.pop(0)()
 
     # ---------------------------------------------------------------- wrapping
 
@@ -320,9 +331,11 @@ class FitScope:
                     handler(error)
                 except Exception:
                     _LOGGER.exception("While `fit` was ending with %r, a callback failed", error)
-        self.close()
         if weights_decided and not self._ending:  # before which Keras has finalized
             compat.skip_next_finalize(self.model)
+        self.close()
+        if not isinstance(error, KeyboardInterrupt | SystemExit):
+            self._deliver_interrupt()
 
     # ---------------------------------------------------------------- Ctrl-C
 

@@ -17,7 +17,7 @@ from keras_callbacks_plus._keras.fit_scope import FitScope
 from keras_callbacks_plus.callbacks._arguments import check_booleans
 from keras_callbacks_plus.callbacks._preemption import EXIT_STATUS, Preemption, check_signals
 from keras_callbacks_plus.callbacks._resumable_run import ResumableRun, RunSettings
-from keras_callbacks_plus.callbacks._run_store import FITS_BEFORE, RunStore
+from keras_callbacks_plus.callbacks._run_store import FITS_BEFORE, STEPS_BEFORE, RunStore
 from keras_callbacks_plus.errors import (
     FitScopeError,
     InexactResumeWarning,
@@ -202,10 +202,12 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
 
     def _check_fingerprint(self, saved: dict[str, Any], now: dict[str, Any]) -> None:
         """Compares the run that starts with the one that was saved."""
+        if now[STEPS_BEFORE] > saved.get(STEPS_BEFORE, 0):  # the same model, trained on meanwhile
+            now = {**now, STEPS_BEFORE: saved.get(STEPS_BEFORE, 0)}
         lines = differences(saved, now)
         if not lines or self.on_mismatch == "ignore":
             return
-        shared = any(line.startswith(FITS_BEFORE) for line in lines)
+        shared = any(line.startswith((FITS_BEFORE, STEPS_BEFORE)) for line in lines)
         message = (
             f"The run that is starting is not the one saved in {self.backup_dir}:\n- "
             + "\n- ".join(lines)

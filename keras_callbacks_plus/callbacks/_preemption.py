@@ -32,21 +32,34 @@ def check_signals(save_before_preemption: Any) -> tuple[signal.Signals, ...]:
     wanted = save_before_preemption
     if isinstance(wanted, str | int) or not isinstance(wanted, Iterable):
         wanted = [wanted]
-    found = []
-    for one in wanted:
-        try:
-            number = signal.Signals[one] if isinstance(one, str) else signal.Signals(one)
-        except (KeyError, ValueError, TypeError):
-            number = None
-        if number is None or number.name in ("SIGKILL", "SIGSTOP") or isinstance(one, bool):
-            raise InvalidArgumentError(
-                "save_before_preemption",
-                save_before_preemption,
-                "True, False or signals that can be caught",
-                'Write True for SIGTERM, or ["SIGTERM", "SIGUSR1"] for both.',
-            )
-        found.append(number)
-    return tuple(dict.fromkeys(found))
+    found = [_signal(one) for one in wanted]
+    caught = tuple(dict.fromkeys(number for number in found if number is not None))
+    if not caught or None in found:
+        raise InvalidArgumentError(
+            "save_before_preemption",
+            save_before_preemption,
+            "True, False or signals that ask a process to end",
+            'Write True for SIGTERM, ["SIGTERM", "SIGUSR1"] for both, or False for none.',
+        )
+    return caught
+
+
+# What cannot be caught; and what says that the program itself has failed, where going on to the
+# end of the batch would be going on with what has failed.
+_NOT_ASKING = frozenset(
+    {"SIGKILL", "SIGSTOP", "SIGSEGV", "SIGFPE", "SIGILL", "SIGBUS", "SIGABRT", "SIGTRAP", "SIGSYS"}
+)
+
+
+def _signal(one: Any) -> signal.Signals | None:
+    """A signal that can be asked for, or `None`."""
+    if isinstance(one, bool) or not isinstance(one, str | int):
+        return None
+    try:
+        number = signal.Signals[one] if isinstance(one, str) else signal.Signals(one)
+    except (KeyError, ValueError):
+        return None
+    return None if number.name in _NOT_ASKING else number
 
 
 class Preemption:
@@ -67,8 +80,9 @@ class Preemption:
         self._signals = signals
         self._deadline = deadline
         self._clock = clock
-        self._caught: tuple[int, FrameType | None] | None = None
+        self._caught: dict[int, FrameType | None] = {}
         self._previous: dict[int, Any] = {}
+        self._leaving = False
 
     @property
     def wanted(self) -> bool:
@@ -93,9 +107,12 @@ class Preemption:
                 "`max_time`."
             )
         for number in self._signals:
-            self._previous[number] = signal.getsignal(number)
-            signal.signal(number, self._on_signal)
+            previous = signal.getsignal(number)
+            if previous is not signal.SIG_IGN:  # somebody wants it ignored: so it is
+                self._previous[number] = previous
+                signal.signal(number, self._on_signal)
         scope.at_close(self.release)
+        scope.after_close(self._deliver_late)
 
     def release(self) -> None:
         """Puts the previous handlers back, unless somebody has replaced ours."""
@@ -104,33 +121,46 @@ class Preemption:
                 signal.signal(number, signal.SIG_DFL if previous is None else previous)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if (
-            self._caught is not None
-            and number == signal.SIGINT
-            and callable(self._previous[number])
-        ):
+        if number == signal.SIGINT and number in self._caught and callable(self._previous[number]):
             self._previous[number](number, frame)  # a second Ctrl-C does not wait
             return
-        self._caught = (number, frame)
+        self._caught[number] = frame
+
+    def signals(self) -> str | None:
+        """The signals that wait to be answered, as a phrase; `None` if there is none."""
+        names = [signal.Signals(number).name for number in self._caught]
+        return f"caught {' and '.join(names)}" if names else None
 
     def reason(self) -> str | None:
         """Why to leave now, as a phrase; `None` if there is no reason to."""
-        if self._caught is not None:
-            return f"caught {signal.Signals(self._caught[0]).name}"
+        if self._caught:
+            return self.signals()
         if self._deadline is not None and self._clock() >= self._deadline:
             return "max_time is used up"
         return None
 
     def leave(self) -> None:
-        """Calls the handler that was there before, and raises `SystemExit(75)` if it returns."""
-        if self._caught is not None:
-            number, frame = self._caught
-            previous = self._previous[number]
-            if previous is signal.SIG_IGN:
-                self._caught = None
-                return
-            if callable(previous):
-                previous(number, frame)
-                if number == signal.SIGINT:  # the running `fit` raises KeyboardInterrupt itself
-                    return
-        raise SystemExit(EXIT_STATUS)
+        """Calls the handlers that were there before, and raises `SystemExit(75)` if they return.
+
+        Where one raises, those of the other signals are called when `fit` ends.
+        """
+        keyboard_only = list(self._caught) == [signal.SIGINT] and callable(
+            self._previous[signal.SIGINT]
+        )
+        self._leaving = True
+        self._deliver()
+        if not keyboard_only:  # else the running `fit` raises KeyboardInterrupt itself
+            raise SystemExit(EXIT_STATUS)
+
+    def _deliver(self) -> None:
+        while self._caught:
+            number, frame = self._caught.popitem()
+            if callable(self._previous[number]):
+                self._previous[number](number, frame)
+
+    def _deliver_late(self) -> None:
+        """What came too late for the last boundary, or in a batch that failed."""
+        if self._leaving:
+            self._deliver()  # a handler has raised before the turn of the others came
+        elif self._caught:
+            self.leave()

@@ -18,7 +18,7 @@ from keras_callbacks_plus._keras.fit_scope import FitScope
 from keras_callbacks_plus._keras.progress import batches_done
 from keras_callbacks_plus._keras.random_state import capture_random_state, restore_random_state
 from keras_callbacks_plus.callbacks._preemption import Preemption
-from keras_callbacks_plus.callbacks._run_store import FITS_BEFORE, FORMAT, RunStore
+from keras_callbacks_plus.callbacks._run_store import FITS_BEFORE, FORMAT, STEPS_BEFORE, RunStore
 from keras_callbacks_plus.errors import StorageError
 from keras_callbacks_plus.policies import Progress, Trigger
 
@@ -76,6 +76,7 @@ class ResumableRun:
         self._preemption = preemption
         self._within_epochs = settings.trigger.unit != "epochs" or preemption.wanted
         self._rates = training_state.configured_rates(scope.model)
+        self._steps_before = max(training_state.iterations(scope.model), default=0)
         self._states: CallbackStates | None = None
         self._input: input_state.InputState | None = None
         self._resumed: dict[str, Any] | None = None
@@ -100,6 +101,7 @@ class ResumableRun:
         if resumed is not None:
             training_state.ensure_built(self._model, resumed["build_config"])
             self._settings.check(resumed["fingerprint"], self._fingerprint())
+            self._steps_before = resumed["fingerprint"].get(STEPS_BEFORE, self._steps_before)
             epochs, start = self._params["epochs"], resumed["epoch"]
             self._first_epoch = resumed["first_epoch"]
             within = resumed["executions"] > 0
@@ -277,10 +279,12 @@ class ResumableRun:
         if reason is None:
             return
         self._store.wait_until_finished()
-        text = f"{reason}; saved in epoch {self._epoch} after {self._batches} batches"
+        self._say(f"{reason}; saved in epoch {self._epoch} after {self._batches} batches")
+        self._preemption.leave()
+
+    def _say(self, text: str) -> None:
         self._settings.stopping(text)
         _LOGGER.warning("Training is being left: %s. Start the script again to go on.", text)
-        self._preemption.leave()
 
     def _snapshot(self, epoch: int, *, stopped: bool, logs: Any = None) -> None:
         """Copies the state now, and has it written in the background."""
@@ -345,7 +349,8 @@ class ResumableRun:
 
     def _fingerprint(self) -> dict[str, Any]:
         facts = fingerprint(self._scope, self._params, self._others)
-        return {FITS_BEFORE: self._store.fits_before, **facts}
+        before = {FITS_BEFORE: self._store.fits_before, STEPS_BEFORE: self._steps_before}
+        return {**before, **facts}
 
     # ---------------------------------------------------------------- the end
 
@@ -355,11 +360,18 @@ class ResumableRun:
             states = CallbackStates(self._others)
             states.restore(self._resumed["callbacks"], _names(self._resumed))
             restore_random_state(self._resumed["random"])
+            losses = self._model.history.history.get("loss")
+            self._last_loss = losses[-1] if losses else 0.0
         compat.set_initial_epoch(self._model, None)
 
     def _train_ended(self, logs: dict[str, Any] | None = None) -> None:
         """After every `on_train_end`: the run is over, and was not cut short."""
         self._store.wait_until_finished()
+        self._preemption.release()  # from here on, a signal finds the handler that was there before
+        late = self._preemption.signals()
+        if late is not None:  # the script may go on to what takes long: that is for the next start
+            self._say(f"{late}; the run has ended, and is saved")
+            return
         if self._settings.delete_at_end and math.isfinite(self._last_loss):
             self._store.delete()
 
@@ -367,6 +379,10 @@ class ResumableRun:
         """`fit` is being left by an exception: what was committed stays."""
         compat.set_initial_epoch(self._model, None)
         self._store.wait_until_finished()
+        self._preemption.release()
+        late = self._preemption.signals()
+        if late is not None:
+            self._say(f"{late} while `fit` failed with {error!r}; the last snapshot stays")
 
 
 def _not_known(line: str) -> str:

@@ -28,9 +28,10 @@ from keras_callbacks_plus.storage import (
     read_container,
 )
 
-__all__ = ["FITS_BEFORE", "FORMAT", "SERIES", "RunStore"]
+__all__ = ["FITS_BEFORE", "STEPS_BEFORE", "FORMAT", "SERIES", "RunStore"]
 
 FITS_BEFORE = "fits that the script had finished with this backup_dir"
+STEPS_BEFORE = "steps of the optimizer before the run"
 _GENERATIONS = 2
 _RUN_LOCK = ".run.lock"
 _FINISHED: Counter[str] = Counter()  # of this process, by the folder

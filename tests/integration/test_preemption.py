@@ -6,6 +6,9 @@ import contextlib
 import itertools
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -17,7 +20,8 @@ from keras_callbacks_plus.callbacks import _backup_and_restore
 
 @pytest.fixture(autouse=True)
 def _handlers():
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    ours = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in ours}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
@@ -25,28 +29,42 @@ def _handlers():
 
 
 class Sends(keras.callbacks.Callback):
-    """Sends a signal to its own process in a batch of the second epoch."""
+    """Sends signals to its own process in the second batch of an epoch, of training by default."""
 
-    def __init__(self, number):
+    def __init__(self, number=None, epoch=1, testing=False, then=None):
         super().__init__()
-        self.number, self.epoch = number, 0
+        self.numbers = () if number is None else number if isinstance(number, tuple) else (number,)
+        self.send_in, self.testing, self.then = epoch, testing, then
+        self.epoch = 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.number is not None and self.epoch == 1 and batch == 1:
-            os.kill(os.getpid(), self.number)
+        self.send(batch, testing=False)
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.send(batch, testing=True)
+
+    def send(self, batch, testing):
+        if (testing, self.epoch, batch) == (self.testing, self.send_in, 1):
+            for number in self.numbers:
+                os.kill(os.getpid(), number)
+            if self.then is not None:
+                self.then(self.model)
 
 
-def fit(folder, number=None, epochs=3, backup=None, **more):
+def fit(folder, number=None, epochs=3, backup=None, sends=None, validate=False, **more):
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.2), keras.layers.Dense(1)])
     model.compile("adam", "mse")
     x = np.random.default_rng(0).random((32, 4)).astype("float32")
     backup = backup or kcp.BackupAndRestore(folder, delete_checkpoint=False, **more)
-    callbacks = [backup, Sends(number)]
-    history = model.fit(x, x.sum(1), batch_size=8, epochs=epochs, verbose=0, callbacks=callbacks)
+    callbacks = [backup, Sends(number) if sends is None else Sends(*sends)]
+    fit_arguments = {"validation_data": (x, x.sum(1))} if validate else {}
+    history = model.fit(
+        x, x.sum(1), batch_size=8, epochs=epochs, verbose=0, callbacks=callbacks, **fit_arguments
+    )
     weights = [np.array(w) for w in model.get_weights()]
     return history.history["loss"], weights
 
@@ -92,10 +110,12 @@ def test_ctrl_c_stays_a_keyboard_interrupt(tmp_path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_an_ignored_signal_stays_ignored(tmp_path):
+def test_an_ignored_signal_stays_ignored(tmp_path, caplog):
     whole = fit(tmp_path / "a")
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    assert same(fit(tmp_path / "b", signal.SIGTERM, save_before_preemption=True), whole)
+    with caplog.at_level("WARNING", "keras_callbacks_plus"):
+        assert same(fit(tmp_path / "b", signal.SIGTERM, save_before_preemption=True), whole)
+    assert caplog.text == ""
 
 
 def test_without_the_argument_nothing_is_caught(tmp_path):
@@ -103,6 +123,123 @@ def test_without_the_argument_nothing_is_caught(tmp_path):
     signal.signal(signal.SIGTERM, lambda *_: seen.append(sorted(tmp_path.glob("*-0000*-*.kcp"))))
     fit(tmp_path, signal.SIGTERM)
     assert seen == [[]]
+
+
+def stop(model):
+    model.stop_training = True
+
+
+def boom(model):
+    raise Boom
+
+
+class Boom(Exception):
+    """The tests' own failure."""
+
+
+def left(folder, sends, **more):
+    """Trains until it is left; the callback, and the signals that reached the handlers before."""
+    seen = []
+    numbers = sends[0] if isinstance(sends[0], tuple) else (sends[0],)
+    for number in numbers:
+        signal.signal(number, lambda number, frame: seen.append(signal.Signals(number).name))
+    backup = kcp.BackupAndRestore(
+        folder, delete_checkpoint=more.pop("delete", False), save_before_preemption=numbers
+    )
+    with pytest.raises(SystemExit) as raised:
+        fit(folder, sends=sends, backup=backup, **more)
+    assert raised.value.code == 75
+    return backup, seen
+
+
+def test_a_signal_during_validation_is_answered_at_the_end_of_the_epoch(tmp_path):
+    whole = fit(tmp_path / "a", validate=True)
+    backup, seen = left(tmp_path / "b", (signal.SIGTERM, 1, True), validate=True)
+    assert backup.stop_reason == "caught SIGTERM; saved in epoch 1 after 0 batches"
+    assert seen == ["SIGTERM"]
+    assert same(fit(tmp_path / "b", validate=True), whole)
+
+
+@pytest.mark.parametrize("delete", [False, True])
+@pytest.mark.parametrize(
+    "sends",
+    [(signal.SIGTERM, 2, True), (signal.SIGTERM, 0, True, stop)],
+    ids=["last epoch", "stopped early"],
+)
+def test_a_signal_at_the_end_of_the_run_leaves_after_the_run_is_saved(tmp_path, sends, delete):
+    backup, seen = left(tmp_path / "b", sends, validate=True, delete=delete)
+    assert backup.stop_reason == "caught SIGTERM; the run has ended, and is saved"
+    assert seen == ["SIGTERM"]
+    whole = fit(tmp_path / "a", validate=True, sends=(None, *sends[1:]))
+    again = kcp.BackupAndRestore(tmp_path / "b", delete_checkpoint=delete)
+    assert same(fit(tmp_path / "b", validate=True, sends=(None, *sends[1:]), backup=again), whole)
+    assert (tmp_path / "b").exists() is not delete
+
+
+def test_a_signal_in_a_batch_that_fails_is_not_lost(tmp_path):
+    backup, seen = left(tmp_path, (signal.SIGTERM, 1, False, boom))
+    assert backup.stop_reason.startswith("caught SIGTERM while `fit` failed with Boom")
+    assert seen == ["SIGTERM"]
+
+
+def test_two_signals_in_one_batch_reach_both_handlers(tmp_path):
+    backup, seen = left(tmp_path, ((signal.SIGTERM, signal.SIGUSR1), 1, False))
+    assert backup.stop_reason == ("caught SIGTERM and SIGUSR1; saved in epoch 1 after 2 batches")
+    assert sorted(seen) == ["SIGTERM", "SIGUSR1"]
+
+
+def test_a_handler_that_raises_does_not_keep_the_signal_from_another(tmp_path):
+    seen = []
+
+    def raises(number, frame):
+        seen.append(number)
+        raise SystemExit(3)
+
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, raises)
+    with pytest.raises(SystemExit) as raised:
+        fit(
+            tmp_path,
+            (signal.SIGTERM, signal.SIGUSR1),
+            save_before_preemption=["SIGTERM", "SIGUSR1"],
+        )
+    assert raised.value.code == 3
+    assert sorted(seen) == sorted([signal.SIGTERM, signal.SIGUSR1])
+
+
+def test_ctrl_c_in_the_last_epoch_stays_a_keyboard_interrupt(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            tmp_path, sends=(signal.SIGINT, 2, True), validate=True, save_before_preemption="SIGINT"
+        )
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "b", sends=(signal.SIGINT, 2, False, boom))
+
+
+SCRIPT = """
+import os, signal, sys
+from tests.integration.test_preemption import fit
+number = signal.Signals[sys.argv[2]]
+fit(sys.argv[1], sends=(number, int(sys.argv[3]), True), validate=True,
+    save_before_preemption=["SIGTERM", "SIGUSR1"])
+"""
+
+
+@pytest.mark.jax  # which starts soonest; the handling is the same
+@pytest.mark.parametrize(("name", "epoch"), [("SIGUSR1", "0"), ("SIGTERM", "2")])
+def test_a_scheduler_sees_the_status(tmp_path, name, epoch):
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, str(tmp_path), name, epoch],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 75, done.stderr
+    assert f"caught {name}" in done.stderr
+    assert list(tmp_path.glob("*.kcp"))
 
 
 def test_max_time_saves_and_leaves_and_every_start_gets_further(tmp_path, monkeypatch):

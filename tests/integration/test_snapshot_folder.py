@@ -151,13 +151,14 @@ def fail():
     raise Boom
 
 
-def fit(folder, epochs=2, at=None, function=fail, **more):
-    keras.utils.set_random_seed(1)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
+def fit(folder, epochs=2, at=None, function=fail, rate=0.01, model=None, **more):
+    if model is None:
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(rate), "mse")
     backup = kcp.BackupAndRestore(folder, **more)
     x = np.ones((8, 4), "float32")
-    callbacks = [backup, Calls(at, function)]
+    callbacks = [backup, Calls(at, function), keras.callbacks.TerminateOnNaN()]
     return model.fit(x, x[:, :1], batch_size=4, epochs=epochs, verbose=0, callbacks=callbacks)
 
 
@@ -175,6 +176,16 @@ def test_a_second_fit_of_a_script_does_not_pass_for_the_first(tmp_path, monkeypa
     assert fit(tmp_path, epochs=4).epoch == [0, 1, 2, 3]
 
 
+def test_two_fits_of_one_model_in_a_cell_that_is_run_again(tmp_path):
+    fit(tmp_path)
+    before = fit(tmp_path).model
+    with pytest.raises(Boom):
+        fit(tmp_path, epochs=4, at=1, model=before)
+    with pytest.raises(RunMismatchError, match=r"before the run: was 4, is 0\nGive each `fit`"):
+        fit(tmp_path)
+    assert fit(tmp_path, epochs=4, model=before).epoch == [0, 1, 2, 3]  # the same model, again
+
+
 def test_a_folder_in_use_is_refused(tmp_path):
     def again():
         with pytest.raises(ResumeError, match="name another `backup_dir`"):
@@ -185,3 +196,10 @@ def test_a_folder_in_use_is_refused(tmp_path):
     with pytest.raises(Boom):
         fit(tmp_path, epochs=4, at=2)
     assert not (tmp_path / ".run.lock").exists()
+
+
+def test_a_run_that_ended_in_nan_is_kept_however_often_it_is_started(tmp_path):
+    losses = [fit(tmp_path, epochs=4, rate=1e30).history["loss"] for _ in range(3)]
+    assert not np.isfinite(losses[0][-1])
+    assert str(losses[0]) == str(losses[1]) == str(losses[2])
+    assert len(list(tmp_path.glob("*.kcp"))) >= 1
