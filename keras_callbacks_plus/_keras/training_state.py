@@ -21,6 +21,7 @@ __all__ = [
     "iterations",
     "plain_logs",
     "set_rates",
+    "variable_names",
 ]
 
 
@@ -42,6 +43,11 @@ def capture_model(model: Any, buffers: dict[str, list[Any]] | None = None) -> di
         name: snapshot.copy_variables(variables, buffers.get(name))
         for name, variables in _groups(model).items()
     }
+
+
+def variable_names(model: Any) -> dict[str, list[str]]:
+    """The path of each variable that `capture_model` copies, for those who read a snapshot."""
+    return {name: [v.path for v in variables] for name, variables in _groups(model).items()}
 
 
 def assign_model(model: Any, arrays: dict[str, list[Any]]) -> None:

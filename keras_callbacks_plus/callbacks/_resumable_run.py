@@ -308,6 +308,7 @@ class ResumableRun:
             "stopped": stopped,
             "logs": training_state.plain_logs(logs) if within else None,
             "model": self._buffers,
+            "names": training_state.variable_names(self._model),
             "metrics": training_state.capture_metrics(self._model) if within else None,
             "build_config": training_state.build_config(self._model),
             "rates": self._rates,

@@ -39,7 +39,10 @@ def test_diff_names_what_differs_and_says_so_by_its_exit_status(run, capsys):
     assert "the same" in capsys.readouterr().out
     assert main(["diff", str(within), str(run), "--json"]) == 1
     places = {row["place"] for row in json.loads(capsys.readouterr().out)}
-    assert {"epoch", "batches", "model.variables[0]"} <= places
+    assert {"epoch", "batches", "random.python", "random.numpy"} <= places
+    assert any(p.startswith("model.variables[") and p.endswith("/kernel]") for p in places)
+    assert any(p.startswith("model.optimizer[adam/") for p in places)
+    assert sum("random" in place for place in places) < 12
     assert "fingerprint.backend" not in places
     assert main(["diff", str(within), str(run)]) == 1
 
@@ -47,3 +50,18 @@ def test_diff_names_what_differs_and_says_so_by_its_exit_status(run, capsys):
 def test_a_folder_without_a_snapshot_is_an_error_that_says_why(tmp_path, capsys):
     assert main(["inspect", str(tmp_path)]) == 2
     assert "delete_checkpoint=False" in capsys.readouterr().err
+
+
+def test_inspect_lists_the_variables_by_name(run, capsys):
+    assert main(["inspect", str(run), "--variables"]) == 0
+    shown = capsys.readouterr().out
+    assert "/kernel]" in shown
+    assert "optimizer[adam/learning_rate]" in shown
+
+
+def test_two_runs_that_differ_in_their_seed_differ_in_few_lines(run, tmp_path, capsys):
+    train(tmp_path, save_freq="4 batches", epochs=1, seed=2)
+    assert main(["diff", str(run), str(tmp_path / "backup"), "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) < 60
+    assert next(row["a"] for row in rows if row["place"] == "random.python").startswith("state ")
