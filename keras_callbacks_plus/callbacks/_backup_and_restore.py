@@ -51,22 +51,25 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
 
     What it cannot make exact is said at the start of `fit` with the way to make it so
     (`on_inexact`): an input with state of its own, TensorFlow's shuffling without
-    `keras.utils.set_random_seed`, a callback whose state is not plain data.
+    `keras.utils.set_random_seed`, a callback that holds what may change unseen.
 
     Args:
-        backup_dir: String or path, folder of the snapshots. One for each run.
+        backup_dir: String or path, folder of the snapshots: one for each `fit` of a script. A
+            second process is refused while one trains.
         save_freq: `"epoch"`, an integer (batches), or a string with a unit: `"5 epochs"`,
             `"500 batches"`, `"10 min"`. The end of the run is saved in any case.
             Defaults to `"epoch"`.
         double_checkpoint: Boolean, accepted for Keras's sake: two snapshots are always kept.
         delete_checkpoint: Boolean, whether the snapshots are removed when `fit` has finished
-            cleanly. With `False`, a finished script that is run again trains nothing and returns
-            its `History`; more `epochs` continue it. Defaults to `True`.
+            cleanly, with a loss that is neither NaN nor infinite. With `False`, a finished script
+            that is run again trains nothing and returns its `History`; more `epochs` continue it.
+            Defaults to `True`.
         save_before_preemption: `True` for `SIGTERM`, or a list of signals such as
             `["SIGTERM", "SIGUSR1"]`. At the end of the batch in which one arrives (of the epoch,
-            during validation) a snapshot is made durable, the handler that was there before is
-            called, and the process is left with `SystemExit(75)`, which tells a scheduler to start
-            it again. `SIGINT` (Ctrl-C), if listed, stays a `KeyboardInterrupt`.
+            during validation; of the run, in its last epoch) a snapshot is made durable, the
+            handler that was there before is called, and the process is left with `SystemExit(75)`,
+            which tells a scheduler to start it again. `SIGINT` (Ctrl-C), if listed, stays a
+            `KeyboardInterrupt`; a signal that the process ignores stays ignored.
             Defaults to `False`.
         max_time: String such as `"3h50min"`, counted from the making of the callback: when it is
             used up, a snapshot is made and the process left in the same way. Defaults to `None`.

@@ -42,8 +42,9 @@ class StatefulCallback(keras.callbacks.Callback, abc.ABC):
 
     @abc.abstractmethod
     def get_state(self) -> dict[str, Any]:
-        """Returns the state as a tree of `dict`, `list`, `str`, `int`, `float`, `bool`, `None` and
-        NumPy arrays. Arrays must be copies: training goes on while the state is written.
+        """Returns the state as a tree of numbers, `str`, `bytes`, `None`, the collections of the
+        standard library and NumPy arrays. Arrays must be copies: training goes on while the state
+        is written.
         """
 
     @abc.abstractmethod
