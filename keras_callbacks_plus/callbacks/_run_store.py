@@ -24,7 +24,7 @@ from keras_callbacks_plus.storage import (
 
 __all__ = ["FORMAT", "SERIES", "RunStore"]
 
-FORMAT = 2
+FORMAT = 3
 
 SERIES = "training_state"
 _GENERATIONS = 2
