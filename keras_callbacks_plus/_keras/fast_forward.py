@@ -31,7 +31,8 @@ class FastForward:
         before_data: Called before the first batch is taken from the data. Not on PyTorch, whose
             loop takes it before any callback sees the batch begin.
         put_back: Puts the variables back; returns whether there was a place for all of them.
-            TensorFlow makes those of the metrics in the first step only.
+            TensorFlow makes those of the metrics in the first step only. Told whether there must
+            be, it raises if there is not.
         arrived: Called when the data stands at the position.
     """
 
@@ -43,7 +44,7 @@ class FastForward:
         logs: Any,
         seeks: bool,
         before_data: Callable[[], None],
-        put_back: Callable[[], bool],
+        put_back: Callable[[bool], bool],
         arrived: Callable[[], None],
     ) -> None:
         self._scope = scope
@@ -77,7 +78,7 @@ class FastForward:
                         self._pull(item[-1])
                     continue
                 if number == self._last:
-                    self._whole = self._put_back()
+                    self._whole = self._put_back(compat.backend() == "jax")
                     self._passing = True
                     self._scope.mute_next_batch()
                 yield item
@@ -97,7 +98,7 @@ class FastForward:
             self._passing = False
             if not self._whole:
                 inner(*arguments)  # makes what TensorFlow makes in a step; all of it is put back
-                self._put_back()
+                self._put_back(True)
             elif compat.backend() != "torch":  # whose loop has taken the batch itself
                 self._pull(arguments[-1])
             self._arrived()

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from keras_callbacks_plus._keras import compat
+from keras_callbacks_plus._keras import compat, learning_rate
 from keras_callbacks_plus._keras.callback_state import CallbackStates
+from keras_callbacks_plus._keras.canonical_config import canonical, config_of, wiring
 from keras_callbacks_plus._keras.fit_scope import FitScope
+from keras_callbacks_plus._keras.held_parts import optimizers
+from keras_callbacks_plus._keras.resumable_data import ResumableData
 
 __all__ = ["differences", "fingerprint"]
 
-# Keras numbers the names of a process's layers, and the wiring of a functional model refers to
-# them; a learning rate may be changed.
-_NOT_COMPARED = frozenset(
-    {"name", "learning_rate", "inbound_nodes", "input_layers", "output_layers", "build_config"}
-)
 _LONGEST = 60
+_CONNECTIONS = "connections of the layers"
+_OF_LAYERS = (_CONNECTIONS, "variables")
 
 
 def fingerprint(
-    scope: FitScope, params: dict[str, Any], callbacks: Sequence[Any]
+    scope: FitScope,
+    params: dict[str, Any],
+    callbacks: Sequence[Any],
+    arguments: dict[str, Any],
 ) -> dict[str, Any]:
     """What must be equal for a run to be the continuation of another.
 
@@ -30,6 +33,7 @@ def fingerprint(
         scope: The running `fit`.
         params: Keras's parameters of the callbacks (`steps`).
         callbacks: The callbacks whose state is kept.
+        arguments: What `fit` was called with.
 
     Returns:
         Facts by name, in JSON types. The number of epochs and the learning rate are not among
@@ -45,10 +49,16 @@ def fingerprint(
         "batch size": _of_data(adapter, "batch_size"),
         "samples in the last batch of an epoch": _of_data(adapter, "partial_batch_size"),
         "steps_per_execution": int(model.steps_per_execution),
-        "optimizer": _optimizer(getattr(model, "optimizer", None)),
-        "layers": [_part(layer) for layer in model.layers],
+        **_order(scope, arguments),
+        **{path: _optimizer(one) for path, one in optimizers(model).items()},
+        "dtype policy": str(getattr(getattr(model, "dtype_policy", None), "name", None)),
+        "layers": [{"class": type(one).__name__, **config_of(one)} for one in model.layers],
+        **_compiled(model),
         "callbacks": CallbackStates.names(callbacks),
     }
+    connections = wiring(model)
+    if connections is not None:
+        facts[_CONNECTIONS] = connections
     if model.built:
         facts["variables"] = [
             f"{tuple(int(n) for n in v.shape)} {v.dtype}" for v in model.variables
@@ -82,40 +92,50 @@ def _of_data(adapter: Any, name: str) -> int | None:
     return None if value is None else int(value)
 
 
+def _order(scope: FitScope, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What else decides which samples a batch has, and what they weigh."""
+    weights = arguments.get("class_weight")
+    facts: dict[str, Any] = {
+        "class weights": None if weights is None else canonical(_sorted(weights)),
+        "sample weights": arguments.get("sample_weight") is not None,
+    }
+    source = compat.python_input(scope.epoch_iterator)
+    if isinstance(source, ResumableData):
+        facts["kcp.resumable"] = {"class": "resumable", **source.parameters}
+    elif compat.input_kind(scope.epoch_iterator) in ("ArrayDataAdapter", "PyDatasetAdapter"):
+        facts["shuffle"] = arguments.get("shuffle")
+    return facts
+
+
+def _sorted(weights: Any) -> Any:
+    pairs = sorted(dict(weights).items()) if hasattr(weights, "items") else weights
+    return [[str(kind), float(weight)] for kind, weight in pairs]
+
+
+def _compiled(model: Any) -> dict[str, Any]:
+    """What the model was compiled with, beside the optimizer."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras's, that a function of one's own cannot be loaded
+        try:
+            config = model.get_compile_config()
+        except (NotImplementedError, TypeError, ValueError, AttributeError):
+            return {}
+    left = {**(config or {})}
+    for name in ("optimizer", "steps_per_execution"):  # they are facts of their own
+        left.pop(name, None)
+    return {f"compiled {name}": canonical(value) for name, value in sorted(left.items())}
+
+
 def _optimizer(optimizer: Any) -> dict[str, str] | None:
     if optimizer is None:
         return None
-    return {"class": type(optimizer).__name__, **_config(optimizer)}
-
-
-def _part(layer: Any) -> dict[str, str]:
-    return {"class": type(layer).__name__, **_config(layer)}
-
-
-def _config(owner: Any) -> dict[str, str]:
-    """Each entry of `get_config()` as text; nothing where the user's class has no config."""
-    try:
-        config = owner.get_config()
-    except (NotImplementedError, TypeError, ValueError, AttributeError):
-        return {}
-    if not isinstance(config, dict):
-        return {}
-    return {str(k): _text(v) for k, v in sorted(config.items()) if k not in _NOT_COMPARED}
-
-
-def _text(value: Any) -> str:
-    def plain(item: Any) -> str:
-        return type(item).__qualname__
-
-    return json.dumps(_without_names(value), sort_keys=True, default=plain)
-
-
-def _without_names(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _without_names(v) for k, v in value.items() if k not in _NOT_COMPARED}
-    if isinstance(value, list | tuple):
-        return [_without_names(item) for item in value]
-    return value
+    facts = {"class": type(optimizer).__name__, **config_of(optimizer)}
+    parts = learning_rate.optimizers_of(optimizer)
+    if all(hasattr(part, "learning_rate") for part in parts):
+        # a rate may be changed, but one that is computed has no variable
+        scheduled = any(learning_rate.owns_schedule(part) for part in parts)
+        facts["learning_rate"] = "a schedule" if scheduled else "a number"
+    return facts
 
 
 def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -131,7 +151,7 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     for name in saved:
         if name not in now or saved[name] == now[name]:
             continue
-        if name == "variables" and saved.get("layers") != now.get("layers"):
+        if name in _OF_LAYERS and saved.get("layers") != now.get("layers"):
             continue  # they differ because the layers do
         lines.append(f"{name}: {_difference(saved[name], now[name])}")
     return lines

@@ -1,4 +1,4 @@
-"""The training data of a running `fit`: what of it is state, and what no state can bring back."""
+"""The data of a running `fit`: what of it is state, and how it is brought to a place."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import Any
 
 from keras_callbacks_plus._keras import compat
 from keras_callbacks_plus._keras.fit_scope import FitScope
-from keras_callbacks_plus._keras.plain_state import AttributeWatch
+from keras_callbacks_plus._keras.input_watch import InputWatch
+from keras_callbacks_plus._keras.resumable_data import ResumableData
 
-__all__ = ["InputState", "why_inexact"]
+__all__ = ["InputState", "ValidationState", "is_seekable"]
 
 _PYTHON_INPUTS = ("PyDatasetAdapter", "GeneratorDataAdapter", "TorchDataLoaderAdapter")
-_REPLAYED = (
-    "ArrayDataAdapter",
-    "TFDatasetAdapter",
-    "PyDatasetAdapter",
-    "TorchDataLoaderAdapter",
-    "GrainDatasetAdapter",
-)
-_RESUMABLE = (
-    "kcp.resumable(x, y, batch_size=..., seed=...), whose order is a function of seed and epoch"
-)
+
+
+def is_seekable(scope: FitScope) -> bool:
+    """Whether the data can begin at any batch of any epoch; a `seek` of the user's own may not.
+
+    Args:
+        scope: The running `fit`.
+    """
+    return isinstance(compat.python_input(scope.epoch_iterator), ResumableData)
 
 
 class InputState:
@@ -36,21 +36,13 @@ class InputState:
     def __init__(self, scope: FitScope) -> None:
         self._iterator = scope.epoch_iterator
         source = compat.python_input(self._iterator)
-        self._seekable = source if callable(getattr(source, "seek", None)) else None
-        self._watches: dict[str, AttributeWatch] = {}
-        if self._seekable is not None:
-            return
-        if compat.input_kind(self._iterator) == "PyDatasetAdapter":
-            self._watches["dataset"] = AttributeWatch(source)
-        elif source is not None:  # the torch generators of a DataLoader are attributes of these
-            sampler = getattr(source, "batch_sampler", None)
-            parts = {"loader": source, "sampler": getattr(sampler, "sampler", source.sampler)}
-            self._watches = {name: _Generators(part) for name, part in parts.items()}
+        self._seekable = source if is_seekable(scope) else None
+        self._watch = InputWatch(None if self._seekable is not None else source)
 
     @property
-    def seekable(self) -> bool:
-        """Whether the data can begin at any batch of any epoch."""
-        return self._seekable is not None
+    def unknown(self) -> list[str]:
+        """A line for each part that may change in a way which nobody can see."""
+        return self._watch.unknown
 
     @property
     def drawn_ahead(self) -> bool:
@@ -69,10 +61,7 @@ class InputState:
         Returns:
             A tree of JSON types and arrays, and a line for each attribute that could not be kept.
         """
-        parts, lost = {}, []
-        for name, watch in self._watches.items():
-            parts[name], names = watch.changed()
-            lost.extend(names)
+        parts, lost = self._watch.capture()
         return {"adapter_epoch": compat.adapter_epoch(self._iterator), "parts": parts}, lost
 
     def restore(self, state: dict[str, Any], *, epochs_before: int) -> None:
@@ -84,9 +73,7 @@ class InputState:
         """
         if state["adapter_epoch"] is not None:
             compat.set_adapter_epoch(self._iterator, state["adapter_epoch"])
-        for name, values in state["parts"].items():
-            if name in self._watches:
-                self._watches[name].put_back(values)
+        self._watch.restore(state["parts"])
         compat.advance_dataset(self._iterator, epochs_before)
 
     def seek(self, epoch: int, batch: int) -> None:
@@ -100,59 +87,46 @@ class InputState:
             self._seekable.seek(epoch, batch)
 
 
-class _Generators(AttributeWatch):
-    """Only the `generator` of a `DataLoader` or of its sampler."""
-
-    def __init__(self, owner: Any) -> None:
-        names = frozenset(vars(owner)) - {"generator"}
-        super().__init__(owner, names)
-
-
-def why_inexact(scope: FitScope) -> list[str]:
-    """Why resuming could not be exact with the data of this run, if so.
+class ValidationState:
+    """What the validation data of a running `fit` remembers from one validation to the next.
 
     Args:
-        scope: The running `fit`.
-
-    Returns:
-        A line for each cause, with the way to make it exact.
+        scope: The running `fit`, when all `on_train_begin` have run.
+        arguments: What `fit` was called with.
     """
-    iterator = scope.epoch_iterator
-    kind = compat.input_kind(iterator)
-    source = compat.python_input(iterator)
-    causes = []
-    shuffled = compat.backend() == "tensorflow" and (
-        kind == "ArrayDataAdapter" and compat.input_is_shuffled(iterator)
-    )
-    if (shuffled or kind == "TFDatasetAdapter") and compat.tensorflow_global_seed() is None:
-        causes.append(
-            "TensorFlow shuffles the data in an order that only its global seed fixes, and none is "
-            "set: call keras.utils.set_random_seed(...) at the top of the script, or pass "
-            f"{_RESUMABLE}."
-        )
-    if kind == "PyDatasetAdapter" and _has_workers(source):
-        causes.append(
-            f"The input ({type(source).__qualname__}) has several workers, which run on over the "
-            f"end of an epoch in an order that is not kept: make it with workers=1, or pass "
-            f"{_RESUMABLE}."
-        )
-    if kind == "TorchDataLoaderAdapter" and getattr(source, "persistent_workers", False):
-        causes.append(
-            "The workers of the DataLoader outlive an epoch, and their random state is not kept: "
-            "make it with persistent_workers=False."
-        )
-    if kind not in _REPLAYED:
-        causes.append(
-            f"The input ({kind}) may hold state of its own (its position, its order) that is not "
-            f"kept: pass arrays, a tf.data.Dataset, a PyDataset, or {_RESUMABLE}."
-        )
-    elif iterator.steps_per_epoch is not None:
-        causes.append(
-            "With `steps_per_epoch` one pass over the data spans several epochs, and its position "
-            "is not kept: leave `steps_per_epoch` out."
-        )
-    return causes
 
+    def __init__(self, scope: FitScope, arguments: dict[str, Any]) -> None:
+        self._scope = scope
+        self._arguments = arguments
+        data = arguments.get("val_x")
+        self._source = data if compat.is_python_input(data) else None
+        self._watch = InputWatch(self._source)
 
-def _has_workers(source: Any) -> bool:
-    return source.workers > 1 or bool(source.workers and source.use_multiprocessing)
+    @property
+    def unknown(self) -> list[str]:
+        """A line for each part that may change in a way which nobody can see."""
+        return self._watch.unknown
+
+    def capture(self) -> tuple[dict[str, Any], list[str]]:
+        """The state, and a line for each attribute that could not be kept."""
+        parts, lost = self._watch.capture()
+        if getattr(self._source, "workers", 0) > 1:
+            lost += [f"the validation data, which has workers ({name})" for name in parts]
+        return parts, lost
+
+    def restore(self, state: dict[str, Any], *, first_epoch: int, epoch: int) -> None:
+        """Brings the data to where it is when the validations before an epoch are done.
+
+        Args:
+            state: What `capture` returned there.
+            first_epoch: Number of the run's first epoch.
+            epoch: Number of the epoch.
+        """
+        model, frequency = self._scope.model, self._arguments.get("validation_freq")
+        done = sum(compat.validates(model, e, frequency) for e in range(first_epoch, epoch))
+        if self._arguments.get("validation_data") is not None and done:
+            made = compat.make_validation_iterator(
+                model, self._scope.epoch_iterator, self._arguments
+            )
+            compat.advance_dataset(made, done)
+        self._watch.restore(state)

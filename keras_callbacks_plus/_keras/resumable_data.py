@@ -82,7 +82,7 @@ class ResumableData(keras.utils.PyDataset):
         self._samples = _samples(self._parts)
         self._batch_size = _integer("batch_size", batch_size, 1, "Write 32.")
         self._seed = _integer("seed", seed, 0, "Write 0.")
-        self._shuffle = bool(shuffle)
+        self._shuffle = _boolean("shuffle", shuffle, 'Write True; there is no "batch" here.')
         self._batches = -(-self._samples // self._batch_size)
         self._epoch = 0
         self._position = 0
@@ -96,6 +96,12 @@ class ResumableData(keras.utils.PyDataset):
     def num_batches(self) -> int:
         """Batches in an epoch; in one that begins later, those that are left of it."""
         return self._left
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What the order of the samples is made from."""
+        facts = {"samples": self._samples, "batch_size": self._batch_size, "seed": self._seed}
+        return {name: str(value) for name, value in {**facts, "shuffle": self._shuffle}.items()}
 
     def seek(self, epoch: int, batch: int) -> None:
         """Makes the next epoch the one of that number, and begin at that batch.
@@ -164,3 +170,9 @@ def _integer(argument: str, value: Any, least: int, fix: str) -> int:
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= least:
         return int(value)
     raise InvalidArgumentError(argument, value, f"an integer of at least {least}", fix)
+
+
+def _boolean(argument: str, value: Any, fix: str) -> bool:
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise InvalidArgumentError(argument, value, "a Boolean", fix)

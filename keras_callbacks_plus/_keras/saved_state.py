@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -15,6 +16,7 @@ from keras.ops import convert_to_numpy as to_numpy
 
 from keras_callbacks_plus._keras import compat, host_view, snapshot
 from keras_callbacks_plus._keras.h5_image import Dataset, Group
+from keras_callbacks_plus._keras.held_parts import held_parts, parts_in
 from keras_callbacks_plus.errors import CallbacksPlusError, UnsupportedKerasError
 
 __all__ = ["CannotPlanError", "SavedState", "StructureChangedError", "Target"]
@@ -246,25 +248,10 @@ def _structure(model: Any) -> list[Any]:
     optimizer, a metric. Any of them may be built late, or replaced.
     """
     found: list[Any] = list(model.variables)
-    for part in _parts_of(getattr(model, "optimizer", None)):
+    own = parts_in(getattr(model, "optimizer", None))
+    for _, part in itertools.chain(own, held_parts(model)):
         found += [part, *part.variables]
-    for holder in compat.flat_layers(model):
-        if type(holder).__module__.partition(".")[0] != "keras":
-            for value in vars(holder).values():
-                for part in _parts_of(value):
-                    found += [part, *part.variables]
     return found
-
-
-def _parts_of(value: Any) -> Iterator[Any]:
-    """The optimizers and metrics in an attribute, or in a container in it."""
-    if isinstance(value, keras.optimizers.Optimizer | keras.metrics.Metric):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _parts_of(item)
-    elif isinstance(value, dict):
-        yield from _parts_of(list(value.values()))
 
 
 def _saves_copies_of_its_variables(owner: Any) -> bool:

@@ -1,23 +1,24 @@
-"""The variables of a run as arrays, the building of what holds them, and its learning rates."""
+"""The variables of a run as arrays, and its learning rates."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import keras
 
 from keras_callbacks_plus._keras import compat, learning_rate, snapshot
+from keras_callbacks_plus._keras.held_parts import optimizer_variables, optimizers, variable_groups
+from keras_callbacks_plus.errors import RunMismatchError
 
 __all__ = [
+    "assign_early",
     "assign_iterations",
     "assign_metrics",
     "assign_model",
-    "build_config",
     "capture_metrics",
     "capture_model",
     "configured_rates",
-    "ensure_built",
+    "fits",
     "iterations",
     "plain_logs",
     "set_rates",
@@ -34,20 +35,32 @@ def capture_model(model: Any, buffers: dict[str, list[Any]] | None = None) -> di
             which is several times faster than fresh memory.
 
     Returns:
-        Arrays in the order of the model's own lists: `"variables"` (weights, non-trainable,
-        seed generators) and `"optimizer"`.
+        Arrays by the names of `variable_groups`, in the order of its lists.
     """
     compat.recover_state_after_failure(model)
     buffers = buffers or {}
     return {
         name: snapshot.copy_variables(variables, buffers.get(name))
-        for name, variables in _groups(model).items()
+        for name, variables in variable_groups(model).items()
     }
 
 
 def variable_names(model: Any) -> dict[str, list[str]]:
     """The path of each variable that `capture_model` copies, for those who read a snapshot."""
-    return {name: [v.path for v in variables] for name, variables in _groups(model).items()}
+    return {name: [v.path for v in variables] for name, variables in variable_groups(model).items()}
+
+
+def fits(model: Any, arrays: dict[str, list[Any]]) -> bool:
+    """Whether there is a variable for each array that `capture_model` returned, and no other.
+
+    Args:
+        model: The model.
+        arrays: The arrays.
+    """
+    groups = variable_groups(model)
+    return groups.keys() == arrays.keys() and all(
+        len(variables) == len(arrays[name]) for name, variables in groups.items()
+    )
 
 
 def assign_model(model: Any, arrays: dict[str, list[Any]]) -> None:
@@ -56,39 +69,43 @@ def assign_model(model: Any, arrays: dict[str, list[Any]]) -> None:
     Args:
         model: A built model with a built optimizer.
         arrays: The arrays.
+
+    Raises:
+        RunMismatchError: If they are not those of this model.
     """
     compat.recover_state_after_failure(model)
-    for name, variables in _groups(model).items():
+    groups = variable_groups(model)
+    if groups.keys() != arrays.keys():
+        names = sorted(groups.keys() ^ arrays.keys())
+        raise RunMismatchError(
+            f"The saved values are not those of this model: {', '.join(names)} is in one of the "
+            "two only. Build the model, and its optimizers, as it was saved.",
+            names,
+        )
+    for name, variables in groups.items():
         snapshot.assign_variables(variables, arrays[name])
 
 
-def _groups(model: Any) -> dict[str, list[Any]]:
-    optimizer = getattr(model, "optimizer", None)
-    return {
-        "variables": list(model.variables),
-        "optimizer": _optimizer_variables(optimizer),
-    }
+def assign_early(model: Any, arrays: dict[str, list[Any]]) -> list[Any]:
+    """Puts back what there is a variable for, while others are still to be made.
 
+    Args:
+        model: The model.
+        arrays: What `capture_model` returned.
 
-def _optimizer_variables(optimizer: Any) -> list[Any]:
-    """Every variable of an optimizer, those that Keras does not track included.
-
-    `LossScaleOptimizer` builds the optimizer inside it with tracking off, so that what a subclass
-    makes in its own `build` (`_u_product` of `Nadam`) is in nobody's `variables`:
-    https://github.com/keras-team/keras/blob/v3.15.1/keras/src/optimizers/loss_scale_optimizer.py
+    Returns:
+        The variables that have their value.
     """
-    if optimizer is None:
-        return []
-    variables = list(optimizer.variables)
-    inner = getattr(optimizer, "inner_optimizer", None)
-    if inner is not None:
-        known = {id(variable) for variable in variables}
-        variables += [
-            value
-            for _, value in sorted(vars(inner).items())
-            if isinstance(value, keras.Variable) and id(value) not in known
-        ]
-    return variables
+    done = []
+    for name, variables in variable_groups(model).items():
+        saved = arrays.get(name, [])
+        optimizer = optimizers(model).get(name)
+        # the steps and the rate, which an optimizer has from its beginning, come first
+        begun = optimizer is not None and not hasattr(optimizer, "inner_optimizer")
+        if len(variables) == len(saved) or (begun and len(variables) < len(saved)):
+            snapshot.assign_variables(variables, saved[: len(variables)])
+            done += variables
+    return done
 
 
 def capture_metrics(model: Any) -> list[Any]:
@@ -116,35 +133,6 @@ def assign_metrics(model: Any, arrays: list[Any]) -> bool:
     return True
 
 
-def ensure_built(model: Any, build_config: dict[str, Any] | None) -> None:
-    """Builds a model and its optimizer, so that there are variables to put values into.
-
-    Keras on TensorFlow builds them in the first training step only.
-
-    Args:
-        model: The compiled model.
-        build_config: What `model.get_build_config()` returned in the run that was saved.
-    """
-    if not model.built and build_config:
-        model.build_from_config(build_config)
-        shape = build_config.get("input_shape")
-        if not model.built and shape and _is_shape(shape):  # a subclass without `build`
-            model(keras.Input(batch_shape=tuple(shape)))
-    optimizer = getattr(model, "optimizer", None)
-    if model.built and optimizer is not None and not optimizer.built:
-        optimizer.build(model.trainable_variables)
-
-
-def _is_shape(shape: Any) -> bool:
-    return isinstance(shape, list | tuple) and all(n is None or isinstance(n, int) for n in shape)
-
-
-def build_config(model: Any) -> dict[str, Any] | None:
-    """What `ensure_built` needs in another process, in JSON types."""
-    config = model.get_build_config() if hasattr(model, "get_build_config") else None
-    return json.loads(json.dumps(config)) if config else None
-
-
 def iterations(model: Any) -> list[int]:
     """The steps of the optimizer, or of its parts; on JAX, of a model whose state is attached."""
     return [int(compat.to_numpy(variable.value)) for variable in _steps(model)]
@@ -163,8 +151,12 @@ def assign_iterations(model: Any, steps: list[int]) -> None:
 
 def _steps(model: Any) -> list[Any]:
     """Not `optimizer.iterations`, which is a quotient where gradients are accumulated."""
-    variables = _optimizer_variables(getattr(model, "optimizer", None))
-    return [variable for variable in variables if variable.name == "iteration"]
+    return [
+        variable
+        for optimizer in optimizers(model).values()
+        for variable in optimizer_variables(optimizer)
+        if variable.name == "iteration"
+    ]
 
 
 def plain_logs(logs: Any) -> Any:

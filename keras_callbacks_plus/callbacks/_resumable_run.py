@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from keras_callbacks_plus._keras import compat, input_state, training_state
+from keras_callbacks_plus._keras import building, compat, inexact_input, training_state
 from keras_callbacks_plus._keras import logs as log_values
 from keras_callbacks_plus._keras.callback_state import CallbackStates
 from keras_callbacks_plus._keras.fast_forward import FastForward
 from keras_callbacks_plus._keras.fingerprint import fingerprint
 from keras_callbacks_plus._keras.fit_scope import FitScope
+from keras_callbacks_plus._keras.input_state import InputState, ValidationState, is_seekable
 from keras_callbacks_plus._keras.progress import batches_done
 from keras_callbacks_plus._keras.random_state import capture_random_state, restore_random_state
+from keras_callbacks_plus._keras.restoration import Restoration
 from keras_callbacks_plus.callbacks._preemption import Preemption
 from keras_callbacks_plus.callbacks._run_store import FITS_BEFORE, FORMAT, STEPS_BEFORE, RunStore
-from keras_callbacks_plus.errors import StorageError
+from keras_callbacks_plus.errors import ResumeError, StorageError
 from keras_callbacks_plus.policies import Progress, Trigger
 
 __all__ = ["ResumableRun", "RunSettings"]
@@ -78,8 +80,11 @@ class ResumableRun:
         self._rates = training_state.configured_rates(scope.model)
         self._steps_before = max(training_state.iterations(scope.model), default=0)
         self._states: CallbackStates | None = None
-        self._input: input_state.InputState | None = None
+        self._input: InputState | None = None
+        self._validation: ValidationState | None = None
+        self._arguments: dict[str, Any] = {}
         self._resumed: dict[str, Any] | None = None
+        self._restoration: Restoration | None = None
         self._first_epoch: int | None = None
         self._buffers: dict[str, list[Any]] | None = None
         self._finished = False
@@ -96,11 +101,16 @@ class ResumableRun:
     def begin(self) -> None:
         """In `on_train_begin`: everything that must be known before the first epoch."""
         scope = self._scope
-        self._settings.tell_inexact(input_state.why_inexact(scope))
+        self._arguments = compat.fit_arguments(self._model)
+        self._settings.tell_inexact(inexact_input.why_inexact(scope, self._arguments))
         self._resumed = resumed = self._store.newest()
         if resumed is not None:
-            training_state.ensure_built(self._model, resumed["build_config"])
-            self._settings.check(resumed["fingerprint"], self._fingerprint())
+            self._restoration = restoration = Restoration(scope, resumed, self._rates)
+            restoration.build()
+            now = self._fingerprint()
+            if not restoration.fits and compat.backend() == "tensorflow":
+                now.pop("variables", None)  # some are yet to be made
+            self._settings.check(resumed["fingerprint"], now)
             self._steps_before = resumed["fingerprint"].get(STEPS_BEFORE, self._steps_before)
             epochs, start = self._params["epochs"], resumed["epoch"]
             self._first_epoch = resumed["first_epoch"]
@@ -112,9 +122,13 @@ class ResumableRun:
             first = epochs if self._finished else start
             scope.at("after_train_begin", lambda _: compat.set_initial_epoch(self._model, first))
             if self._finished:  # `fit` runs no epoch, and ends by finalizing the variables
-                training_state.assign_model(self._model, resumed["model"])
+                if not restoration.fits:
+                    raise ResumeError(restoration.what_is_missing())
+                restoration.put_back(rates=False)
             elif within:
-                self._pass_over(resumed)
+                self._pass_over(resumed, restoration)
+            elif not restoration.fits:
+                restoration.complete_in_first_step()
         scope.at("before_epoch_begin", self._epoch_begins)
         scope.at("after_epoch_begin", self._epoch_began, last=True)
         if self._within_epochs:
@@ -125,16 +139,19 @@ class ResumableRun:
         scope.at("after_train_end", self._train_ended, last=True)
         scope.on_failure("close", self._failed)
 
-    def _pass_over(self, resumed: dict[str, Any]) -> None:
+    def _pass_over(self, resumed: dict[str, Any], restoration: Restoration) -> None:
         """Has the executions of the epoch that are done passed over."""
 
         def before_data() -> None:
             restore_random_state(resumed["start"]["random_at_data"])
 
-        def put_back() -> bool:
-            self._assign_model(resumed)
-            whole = training_state.assign_metrics(self._model, resumed["metrics"])
-            return whole and bool(self._model.built)
+        def put_back(final: bool) -> bool:
+            if not restoration.fits:
+                if final:
+                    raise ResumeError(restoration.what_is_missing())
+                return False
+            restoration.put_back()
+            return restoration.put_back_metrics(final)
 
         def arrived() -> None:
             assert self._input is not None
@@ -145,7 +162,7 @@ class ResumableRun:
             self._scope,
             resumed["executions"],
             logs=resumed["logs"],
-            seeks=callable(getattr(compat.python_input(self._scope.epoch_iterator), "seek", None)),
+            seeks=is_seekable(self._scope),
             before_data=before_data,
             put_back=put_back,
             arrived=arrived,
@@ -164,11 +181,14 @@ class ResumableRun:
             compat.set_initial_epoch(self._model, None)
             self._states = CallbackStates(self._others)
             self._settings.tell_inexact(map(_not_known, self._states.unknown))
-            self._input = input_state.InputState(self._scope)
+            self._input = InputState(self._scope)
+            self._validation = ValidationState(self._scope, self._arguments)
+            unknown = [*self._input.unknown, *self._validation.unknown]
+            self._settings.tell_inexact(map(inexact_input.not_known, unknown))
             if resumed is None:
                 self._first_epoch = epoch
                 if self._model.built:  # a kill in the first epoch keeps these initial weights
-                    training_state.ensure_built(self._model, None)  # TensorFlow: the optimizer
+                    building.build_optimizer(self._model)
                     self._snapshot(epoch, stopped=False)
             else:
                 self._put_back(resumed)
@@ -184,26 +204,19 @@ class ResumableRun:
         """Everything as it was at the beginning of the epoch; within one, the model is ahead."""
         assert self._states is not None
         assert self._input is not None
+        assert self._validation is not None
+        assert self._restoration is not None
         start = resumed["start"]
+        first, epoch = resumed["first_epoch"], resumed["epoch"]
+        self._validation.restore(resumed["validation"], first_epoch=first, epoch=epoch)
         self._batches_before = resumed["batches"] - resumed["batches_of_epoch"]
-        self._assign_model(resumed)
-        if start is not None and self._model.built:
+        self._restoration.put_back_at_epoch()
+        if start is not None:
             training_state.assign_iterations(self._model, start["iterations"])
         self._states.restore((start or resumed)["callbacks"], _names(resumed))
-        self._input.restore(
-            (start or resumed)["input"], epochs_before=resumed["epoch"] - resumed["first_epoch"]
-        )
+        self._input.restore((start or resumed)["input"], epochs_before=epoch - first)
         if start is None:
             restore_random_state(resumed["random"])  # last: what came before may have drawn
-
-    def _assign_model(self, resumed: dict[str, Any]) -> None:
-        """Puts the variables back, and the rate that the script has changed since, if it has."""
-        if not self._model.built:
-            return  # TensorFlow, and a model that only a step can build
-        training_state.assign_model(self._model, resumed["model"])
-        saved, now = resumed["rates"], self._rates
-        if now is not None and saved is not None and saved != now and len(saved) == len(now):
-            training_state.set_rates(self._model, now)
 
     def _epoch_began(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """After every callback's `on_epoch_begin`, before the epoch's data."""
@@ -214,7 +227,8 @@ class ResumableRun:
         if resumed is not None and resumed["start"] is not None:
             self._executions = resumed["executions"]
             self._batches = resumed["batches_of_epoch"]
-            self._assign_model(resumed)
+            assert self._restoration is not None
+            self._restoration.put_back_at_epoch()
             self._states.restore(resumed["callbacks"], _names(resumed))
             self._input.seek(epoch, (self._executions - 1) * pulls)
             restore_random_state(resumed["start"]["random"])
@@ -290,12 +304,14 @@ class ResumableRun:
         """Copies the state now, and has it written in the background."""
         assert self._states is not None
         assert self._input is not None
+        assert self._validation is not None
         within = self._executions > 0
         self._store.wait_until_finished()  # its memory is used again
         self._buffers = training_state.capture_model(self._model, self._buffers)
         callbacks, lost = self._states.capture()
         held, lost_of_input = (self._start["input"], []) if within else self._input.capture()
-        self._tell_lost([*lost, *lost_of_input])
+        validation, lost_of_validation = self._validation.capture()
+        self._tell_lost([*lost, *lost_of_input, *lost_of_validation])
         tree = {
             "format": FORMAT,
             "time": time.time(),
@@ -310,10 +326,11 @@ class ResumableRun:
             "model": self._buffers,
             "names": training_state.variable_names(self._model),
             "metrics": training_state.capture_metrics(self._model) if within else None,
-            "build_config": training_state.build_config(self._model),
+            "build_config": building.how_it_was_built(self._model),
             "rates": self._rates,
             "random": capture_random_state(),
             "input": held,
+            "validation": validation,
             "callbacks": callbacks,
             "start": dict(self._start) if within else None,
             "fingerprint": self._fingerprint(),
@@ -349,7 +366,7 @@ class ResumableRun:
         return True
 
     def _fingerprint(self) -> dict[str, Any]:
-        facts = fingerprint(self._scope, self._params, self._others)
+        facts = fingerprint(self._scope, self._params, self._others, self._arguments)
         before = {FITS_BEFORE: self._store.fits_before, STEPS_BEFORE: self._steps_before}
         return {**before, **facts}
 

@@ -8,7 +8,7 @@ from keras_callbacks_plus.errors import CheckpointCorruptedError, ResumeError
 
 __all__ = ["FORMAT", "SERIES", "check_snapshot"]
 
-FORMAT = 2
+FORMAT = 3
 SERIES = "training_state"
 
 _MAYBE_LIST = list, type(None)

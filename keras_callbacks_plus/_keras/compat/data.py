@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from keras_callbacks_plus._keras.compat.versions import backend
@@ -21,20 +22,26 @@ def set_adapter_epoch(epoch_iterator: Any, epoch: int) -> None:
     epoch_iterator.data_adapter._epoch = epoch
 
 
-def advance_dataset(epoch_iterator: Any, epochs: int) -> None:
-    """Brings a `tf.data` input to where it is after `epochs` epochs.
+def advance_dataset(epoch_iterator: Any, passes: int) -> None:
+    """Brings a `tf.data` input to where it is after a number of passes over it.
 
     The order of the k-th pass over a dataset that reshuffles depends on how many iterators came
-    before it. Keras's TensorFlow loop makes two per epoch where the length is known
+    before it. Keras's TensorFlow loop makes two per pass where the length is known
     (https://github.com/keras-team/keras/blob/v3.15.1/keras/src/trainers/epoch_iterator.py).
     """
-    adapter = epoch_iterator.data_adapter
-    dataset = getattr(adapter, "_dataset", None)
-    if type(adapter).__name__ != "TFDatasetAdapter" or dataset is None:
+    dataset = tensorflow_dataset(epoch_iterator)
+    if dataset is None:
         return
-    twice = backend() == "tensorflow" and epoch_iterator.num_batches is not None
-    for _ in range(epochs * (2 if twice else 1)):
+    length, steps = epoch_iterator._num_batches, epoch_iterator.steps_per_epoch
+    whole = length is not None and (steps is None or steps >= length)
+    for _ in range(passes * (2 if backend() == "tensorflow" and whole else 1)):
         iter(dataset)
+
+
+def tensorflow_dataset(epoch_iterator: Any) -> Any:
+    """The `tf.data.Dataset` behind the data, or `None`."""
+    adapter = epoch_iterator.data_adapter
+    return adapter._dataset if type(adapter).__name__ == "TFDatasetAdapter" else None
 
 
 def python_input(epoch_iterator: Any) -> Any:
@@ -42,6 +49,22 @@ def python_input(epoch_iterator: Any) -> Any:
     adapter = epoch_iterator.data_adapter
     found = getattr(adapter, "py_dataset", None)
     return getattr(adapter, "_dataloader", None) if found is None else found
+
+
+def is_python_input(data: Any) -> bool:
+    """Whether data given to `fit` is a `PyDataset` or a PyTorch `DataLoader`."""
+    import keras
+
+    torch = sys.modules.get("torch")
+    loader = getattr(getattr(getattr(torch, "utils", None), "data", None), "DataLoader", ())
+    return isinstance(data, (keras.utils.PyDataset, loader))
+
+
+def is_tensorflow_dataset(data: Any) -> bool:
+    """Whether data given to `fit` is a `tf.data.Dataset`; TensorFlow is never imported here."""
+    tensorflow = sys.modules.get("tensorflow")
+    kind = getattr(getattr(tensorflow, "data", None), "Dataset", ())
+    return isinstance(data, kind)
 
 
 def input_kind(epoch_iterator: Any) -> str:
@@ -52,3 +75,16 @@ def input_kind(epoch_iterator: Any) -> str:
 def input_is_shuffled(epoch_iterator: Any) -> bool:
     """Whether Keras itself shuffles the (array) input."""
     return bool(getattr(epoch_iterator.data_adapter, "_shuffle", False))
+
+
+def batch_spec(epoch_iterator: Any) -> Any:
+    """Shapes and types of a batch as TensorFlow's loop gets it; `None` where they are not known.
+
+    https://github.com/keras-team/keras/blob/v3.15.1/keras/src/backend/tensorflow/trainer.py
+    """
+    import keras
+
+    spec = getattr(getattr(epoch_iterator, "_distributed_dataset", None), "element_spec", None)
+    leaves = [] if spec is None else keras.tree.flatten(spec)
+    known = [type(s).__name__ == "TensorSpec" and s.shape.rank is not None for s in leaves]
+    return spec if leaves and all(known) else None

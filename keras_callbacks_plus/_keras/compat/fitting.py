@@ -36,6 +36,54 @@ def running_fit(callback: Any) -> tuple[Any, Any, Any] | None:
     return None
 
 
+def fit_arguments(model: Any) -> dict[str, Any]:
+    """What `fit` was called with, while it is among the calling frames; see `running_fit`.
+
+    The validation data is in `val_x`, `val_y` and `val_sample_weight`, as `fit` has taken it apart.
+    """
+    frame = sys._getframe(1)
+    while frame.f_code.co_name != "fit" or frame.f_locals.get("self") is not model:
+        if frame.f_back is None:
+            return {}
+        frame = frame.f_back
+    given = frame.f_locals
+    names = frame.f_code.co_varnames[: frame.f_code.co_argcount]
+    return {name: given.get(name) for name in (*names[1:], *_VALIDATION)}
+
+
+_VALIDATION = ("val_x", "val_y", "val_sample_weight")
+
+
+def validates(model: Any, epoch: int, frequency: Any) -> bool:
+    """Whether `fit` validates at the end of an epoch (`Trainer._should_eval`).
+
+    https://github.com/keras-team/keras/blob/v3.15.1/keras/src/trainers/trainer.py
+    """
+    return bool(model._should_eval(epoch, frequency))
+
+
+def make_validation_iterator(model: Any, epoch_iterator: Any, arguments: dict[str, Any]) -> Any:
+    """Makes the iterator over the validation data now that `fit` makes in its first validation.
+
+    Making it may draw random numbers, and read batches.
+    https://github.com/keras-team/keras/blob/v3.15.1/keras/src/backend/tensorflow/trainer.py
+    """
+    more: dict[str, Any] = {}
+    if backend() == "tensorflow":
+        more["distribute_strategy"] = model.distribute_strategy
+    model._eval_epoch_iterator = type(epoch_iterator)(
+        x=arguments["val_x"],
+        y=arguments["val_y"],
+        sample_weight=arguments["val_sample_weight"],
+        batch_size=arguments["validation_batch_size"] or arguments["batch_size"],
+        steps_per_epoch=arguments["validation_steps"],
+        steps_per_execution=model.steps_per_execution,
+        shuffle=False,
+        **more,
+    )
+    return model._eval_epoch_iterator
+
+
 ENUMERATION = "_enumerate_iterator"
 """Method of Keras's epoch iterator that gives one item for each execution of an epoch, the data's
 iterator last; looked up on the instance at the beginning of every epoch:

@@ -46,6 +46,15 @@ def averaged_variables(model: Any) -> list[tuple[Any, Any]]:
     return [(variable, average) for variable, average in pairs if average is not None]
 
 
+def optimized_variables(optimizer: Any) -> list[Any]:
+    """The variables that an optimizer was built for; empty before that, or if it does not say.
+
+    https://github.com/keras-team/keras/blob/v3.15.1/keras/src/optimizers/base_optimizer.py
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return list(getattr(optimizer, "_trainable_variables", [])) if optimizer.built else []
+
+
 def metrics_built(model: Any) -> bool:
     """Whether the compiled metrics exist; on TensorFlow they come with the first step.
 
