@@ -17,7 +17,7 @@ from keras_callbacks_plus._keras import compat
 from keras_callbacks_plus._keras.fit_scope import FitScope
 from keras_callbacks_plus.errors import ResumeError
 
-__all__ = ["FastForward"]
+__all__ = ["FastForward", "pull"]
 
 
 class FastForward:
@@ -60,7 +60,7 @@ class FastForward:
 
     def begin(self) -> None:
         """Takes effect in the epoch that is about to begin."""
-        self._scope.wrap_enumeration(self._enumeration)
+        self._scope.wrap_iteration(compat.ENUMERATION, self._enumeration)
         self._scope.wrap_train_function(self._train_function)
 
     def _enumeration(self, inner: Callable[[], Any]) -> Callable[[], Any]:
@@ -75,7 +75,7 @@ class FastForward:
                     self._before_data()
                 if number < self._last:
                     if not self._seeks:
-                        self._pull(item[-1])
+                        pull(self._scope.model, item[-1])
                     continue
                 if number == self._last:
                     self._whole = self._put_back(compat.backend() == "jax")
@@ -100,16 +100,22 @@ class FastForward:
                 inner(*arguments)  # makes what TensorFlow makes in a step; all of it is put back
                 self._put_back(True)
             elif compat.backend() != "torch":  # whose loop has taken the batch itself
-                self._pull(arguments[-1])
+                pull(self._scope.model, arguments[-1])
             self._arrived()
             return (self._logs, arguments[0]) if compat.backend() == "jax" else self._logs
 
         return train
 
-    def _pull(self, iterator: Any) -> None:
-        pulls = _pulls_per_execution(self._scope.model)
-        for _batch in itertools.islice(iterator, pulls):
-            pass
+
+def pull(model: Any, iterator: Any) -> None:
+    """Takes the batches of an execution from the iterator that the loop hands to it.
+
+    Args:
+        model: The model being trained.
+        iterator: The iterator.
+    """
+    for _batch in itertools.islice(iterator, _pulls_per_execution(model)):
+        pass
 
 
 def _pulls_per_execution(model: Any) -> int:

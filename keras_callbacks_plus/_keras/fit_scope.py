@@ -189,13 +189,14 @@ class FitScope:
 
         self._from_first_epoch(put)
 
-    def wrap_enumeration(self, wrap: Callable[[Callable[[], Any]], Callable[[], Any]]) -> None:
-        """Replaces what an epoch iterates over (one item for each execution) until `fit` ends.
+    def wrap_iteration(self, name: str, wrap: Callable[[Callable[[], Any]], Any]) -> None:
+        """Replaces a method of the epoch iterator until `fit` ends.
 
         Args:
-            wrap: Takes the function that gives an epoch's iterator and returns the one to use.
+            name: `compat.ENUMERATION` (what an epoch iterates over: one item for each execution)
+                or `compat.NEW_PASS` (what a new pass over the data iterates over).
+            wrap: Takes the method and returns the one to use.
         """
-        name = compat.ENUMERATION
         self._put(self.epoch_iterator, name, wrap(getattr(self.epoch_iterator, name)))
 
     def mute_next_batch(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_callbacks_plus._keras import compat
 from keras_callbacks_plus._keras.fit_scope import FitScope
+from keras_callbacks_plus._keras.resumable_data import ResumableData
 
 __all__ = ["not_known", "why_inexact"]
 
@@ -77,10 +78,17 @@ def _of_training(scope: FitScope) -> Iterator[str]:
             f"kept: pass arrays, a tf.data.Dataset, a PyDataset, or {_RESUMABLE}."
         )
     elif iterator.steps_per_epoch is not None:
-        yield (
-            "With `steps_per_epoch` one pass over the data spans several epochs, and its position "
-            "is not kept: leave `steps_per_epoch` out."
-        )
+        if isinstance(source, ResumableData):
+            yield (
+                "With `steps_per_epoch`, kcp.resumable(...) begins anew in each epoch: leave "
+                "`steps_per_epoch` out."
+            )
+        elif compat.backend() == "tensorflow" and source is not None:
+            yield (
+                "With `steps_per_epoch` one pass over the data spans several epochs, and "
+                "TensorFlow reads data that is written in Python ahead of them: leave "
+                f"`steps_per_epoch` out, or pass a tf.data.Dataset or {_RESUMABLE}."
+            )
 
 
 def _of_validation(arguments: dict[str, Any]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from keras_callbacks_plus._keras import compat
 from keras_callbacks_plus._keras.fit_scope import FitScope
 from keras_callbacks_plus._keras.input_watch import InputWatch
 from keras_callbacks_plus._keras.resumable_data import ResumableData
+from keras_callbacks_plus._keras.stream import Stream
 
 __all__ = ["InputState", "ValidationState", "is_seekable"]
 
@@ -31,13 +32,17 @@ class InputState:
 
     Args:
         scope: The running `fit`, when all `on_train_begin` have run.
+        stream: The pass over the data, followed since `on_train_begin`.
     """
 
-    def __init__(self, scope: FitScope) -> None:
+    def __init__(self, scope: FitScope, stream: Stream) -> None:
+        self._stream = stream
+        stream.input_state = lambda: self._capture_input()[0]
         self._iterator = scope.epoch_iterator
         source = compat.python_input(self._iterator)
         self._seekable = source if is_seekable(scope) else None
-        self._watch = InputWatch(None if self._seekable is not None else source)
+        watched = compat.grain_dataset(self._iterator) if source is None else source
+        self._watch = InputWatch(None if self._seekable is not None else watched)
 
     @property
     def unknown(self) -> list[str]:
@@ -61,6 +66,10 @@ class InputState:
         Returns:
             A tree of JSON types and arrays, and a line for each attribute that could not be kept.
         """
+        state, lost = self._capture_input()
+        return {**state, "stream": self._stream.capture()}, lost
+
+    def _capture_input(self) -> tuple[dict[str, Any], list[str]]:
         parts, lost = self._watch.capture()
         return {"adapter_epoch": compat.adapter_epoch(self._iterator), "parts": parts}, lost
 
@@ -71,10 +80,23 @@ class InputState:
             state: What `capture` returned there.
             epochs_before: Epochs that the run had done by then.
         """
+        stream = state["stream"]
+        self._stream.restore(stream, lambda: self._restore_input(state))
+        if self._iterator.steps_per_epoch is None:
+            self._restore_input(state)
+            iterators = compat.iterators_of(self._iterator, epochs_before)
+        elif stream["begun"] is None:
+            self._restore_input(state)
+            iterators = stream["made"]
+        else:
+            self._restore_input(stream["begun"]["input"])
+            iterators = stream["begun"]["before"]
+        compat.advance_dataset(self._iterator, iterators)
+
+    def _restore_input(self, state: dict[str, Any]) -> None:
         if state["adapter_epoch"] is not None:
             compat.set_adapter_epoch(self._iterator, state["adapter_epoch"])
         self._watch.restore(state["parts"])
-        compat.advance_dataset(self._iterator, epochs_before)
 
     def seek(self, epoch: int, batch: int) -> None:
         """Makes data that can do so begin the coming epoch at a batch.
@@ -128,5 +150,5 @@ class ValidationState:
             made = compat.make_validation_iterator(
                 model, self._scope.epoch_iterator, self._arguments
             )
-            compat.advance_dataset(made, done)
+            compat.advance_dataset(made, compat.iterators_of(made, done))
         self._watch.restore(state)

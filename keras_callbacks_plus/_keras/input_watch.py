@@ -29,7 +29,8 @@ class InputWatch:
 
     Of the user's own classes (a dataset, a sampler), every attribute is watched, except those that
     are taken for the data itself: tensors, arrays of more than 32 MiB, tables and files of packages
-    for such. Of PyTorch's, it is the generators; so it is of functions, and of their modules.
+    for such. Of PyTorch's and grain's, it is the generators, and so it is of functions, and of
+    their modules.
 
     Args:
         source: The `PyDataset` or `DataLoader`, or `None`.
@@ -88,7 +89,10 @@ def _parts(value: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
     elif _is_of_torch(value):
         for name in _PARTS_OF_LOADER:
             yield from _parts(getattr(value, name, None), f"{path}.{name}".strip("."), seen)
-    elif hasattr(value, "__dict__"):
+    elif type(value).__module__.partition(".")[0] == "grain":
+        for name, part in vars(value).items() if hasattr(value, "__dict__") else ():
+            yield from _parts(part, f"{path}.{name}".strip("."), seen)
+    elif hasattr(value, "__dict__") and not isinstance(value, type | types.ModuleType):
         yield path, value
         for kind in type(value).__mro__:
             for function in vars(kind).values():

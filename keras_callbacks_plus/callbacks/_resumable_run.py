@@ -19,6 +19,7 @@ from keras_callbacks_plus._keras.input_state import InputState, ValidationState,
 from keras_callbacks_plus._keras.progress import batches_done
 from keras_callbacks_plus._keras.random_state import capture_random_state, restore_random_state
 from keras_callbacks_plus._keras.restoration import Restoration
+from keras_callbacks_plus._keras.stream import Stream
 from keras_callbacks_plus.callbacks._preemption import Preemption
 from keras_callbacks_plus.callbacks._run_store import FITS_BEFORE, FORMAT, STEPS_BEFORE, RunStore
 from keras_callbacks_plus.errors import ResumeError, StorageError
@@ -80,6 +81,7 @@ class ResumableRun:
         self._rates = training_state.configured_rates(scope.model)
         self._steps_before = max(training_state.iterations(scope.model), default=0)
         self._states: CallbackStates | None = None
+        self._stream: Stream | None = None
         self._input: InputState | None = None
         self._validation: ValidationState | None = None
         self._arguments: dict[str, Any] = {}
@@ -103,6 +105,7 @@ class ResumableRun:
         scope = self._scope
         self._arguments = compat.fit_arguments(self._model)
         self._settings.tell_inexact(inexact_input.why_inexact(scope, self._arguments))
+        self._stream = Stream(scope)
         self._resumed = resumed = self._store.newest()
         if resumed is not None:
             self._restoration = restoration = Restoration(scope, resumed, self._rates)
@@ -142,8 +145,13 @@ class ResumableRun:
     def _pass_over(self, resumed: dict[str, Any], restoration: Restoration) -> None:
         """Has the executions of the epoch that are done passed over."""
 
+        stream = self._stream
+        assert stream is not None
+
         def before_data() -> None:
-            restore_random_state(resumed["start"]["random_at_data"])
+            state = resumed["start"]["random_at_data"]
+            restore_random_state(state)
+            stream.first_taken(state)
 
         def put_back(final: bool) -> bool:
             if not restoration.fits:
@@ -181,7 +189,8 @@ class ResumableRun:
             compat.set_initial_epoch(self._model, None)
             self._states = CallbackStates(self._others)
             self._settings.tell_inexact(map(_not_known, self._states.unknown))
-            self._input = InputState(self._scope)
+            assert self._stream is not None
+            self._input = InputState(self._scope, self._stream)
             self._validation = ValidationState(self._scope, self._arguments)
             unknown = [*self._input.unknown, *self._validation.unknown]
             self._settings.tell_inexact(map(inexact_input.not_known, unknown))

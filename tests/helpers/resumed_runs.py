@@ -117,7 +117,6 @@ INPUTS = {
     "grain": lambda: ((grain_dataset(),), {"shuffle": False}),
     "grain-iterable": lambda: ((grain_dataset(iterable=True),), {"shuffle": False}),
     "resumable": lambda: ((kcp.resumable(*arrays(), batch_size=BATCH, seed=2),), {}),
-    # R
 }
 
 

@@ -22,20 +22,40 @@ def set_adapter_epoch(epoch_iterator: Any, epoch: int) -> None:
     epoch_iterator.data_adapter._epoch = epoch
 
 
-def advance_dataset(epoch_iterator: Any, passes: int) -> None:
-    """Brings a `tf.data` input to where it is after a number of passes over it.
+def iterators_of(epoch_iterator: Any, passes: int) -> int:
+    """How many iterators Keras's loop makes for a number of passes over the data.
 
-    The order of the k-th pass over a dataset that reshuffles depends on how many iterators came
-    before it. Keras's TensorFlow loop makes two per pass where the length is known
-    (https://github.com/keras-team/keras/blob/v3.15.1/keras/src/trainers/epoch_iterator.py).
+    On TensorFlow it makes two per pass where the length is known:
+    https://github.com/keras-team/keras/blob/v3.15.1/keras/src/trainers/epoch_iterator.py
     """
-    dataset = tensorflow_dataset(epoch_iterator)
-    if dataset is None:
-        return
     length, steps = epoch_iterator._num_batches, epoch_iterator.steps_per_epoch
     whole = length is not None and (steps is None or steps >= length)
-    for _ in range(passes * (2 if backend() == "tensorflow" and whole else 1)):
+    return passes * (2 if backend() == "tensorflow" and whole else 1)
+
+
+def advance_dataset(epoch_iterator: Any, iterators: int) -> None:
+    """Brings a `tf.data` input to where it is after a number of iterators were made over it.
+
+    The order of the k-th pass over a dataset that reshuffles depends on how many came before it.
+    """
+    dataset = tensorflow_dataset(epoch_iterator)
+    for _ in range(iterators if dataset is not None else 0):
         iter(dataset)
+
+
+def batches_taken(epoch_iterator: Any) -> int | None:
+    """How many batches were taken from the iterator that goes on in the next epoch, if one does.
+
+    https://github.com/keras-team/keras/blob/v3.15.1/keras/src/trainers/epoch_iterator.py
+    """
+    if epoch_iterator.steps_per_epoch is None or epoch_iterator._current_iterator is None:
+        return None
+    return int(epoch_iterator._steps_seen)
+
+
+def note_batches_taken(epoch_iterator: Any, batches: int) -> None:
+    """Counts batches that were taken from the iterator besides the loop."""
+    epoch_iterator._steps_seen += batches
 
 
 def tensorflow_dataset(epoch_iterator: Any) -> Any:
@@ -49,6 +69,13 @@ def python_input(epoch_iterator: Any) -> Any:
     adapter = epoch_iterator.data_adapter
     found = getattr(adapter, "py_dataset", None)
     return getattr(adapter, "_dataloader", None) if found is None else found
+
+
+def grain_dataset(epoch_iterator: Any) -> Any:
+    """The grain dataset or loader behind the training data, or `None`."""
+    adapter = epoch_iterator.data_adapter
+    of_grain = type(adapter).__name__ == "GrainDatasetAdapter"
+    return getattr(adapter, "_dataset", None) if of_grain else None
 
 
 def is_python_input(data: Any) -> bool:

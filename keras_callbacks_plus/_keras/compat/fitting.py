@@ -91,6 +91,10 @@ https://github.com/keras-team/keras/blob/v3.15.1/keras/src/trainers/epoch_iterat
 """
 
 
+NEW_PASS = "_get_iterator"
+"""Method of Keras's epoch iterator that gives what a pass over the data iterates over."""
+
+
 def flush_batch_hooks(callback_list: Any) -> None:
     """Waits for batch hooks in Keras's thread pool (`CallbackList._flush_futures`).
 
