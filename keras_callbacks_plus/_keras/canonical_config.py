@@ -10,7 +10,7 @@ __all__ = ["canonical", "config_of", "wiring"]
 # Keras numbers the names of a process's layers; a learning rate may be changed; what `build` was
 # called with is known when it has been.
 _NOT_COMPARED = frozenset({"name", "learning_rate", "build_config", "shared_object_id"})
-_WIRING = frozenset({"inbound_nodes", "input_layers", "output_layers"})
+_ENDS = frozenset({"input_layers", "output_layers"})
 
 
 def config_of(owner: Any) -> dict[str, str]:
@@ -25,9 +25,7 @@ def config_of(owner: Any) -> dict[str, str]:
         return {}
     if not isinstance(config, dict):
         return {}
-    compared = {k: v for k, v in sorted(config.items()) if k not in _NOT_COMPARED | _WIRING}
-    numbers = _numbers(config)
-    return {str(k): canonical(v, numbers) for k, v in compared.items()}
+    return {name: _text(value) for name, value in sorted(_plain(config, {}).items())}
 
 
 def canonical(value: Any, numbers: dict[str, int] | None = None) -> str:
@@ -37,8 +35,11 @@ def canonical(value: Any, numbers: dict[str, int] | None = None) -> str:
         value: The part.
         numbers: The layers around it: their place by their name.
     """
-    text = _plain(value, numbers or {})
-    return json.dumps(text, sort_keys=True, default=lambda item: type(item).__qualname__)
+    return _text(_plain(value, numbers or {}))
+
+
+def _text(plain: Any) -> str:
+    return json.dumps(plain, sort_keys=True, default=lambda item: type(item).__qualname__)
 
 
 def wiring(model: Any) -> list[dict[str, str]] | None:
@@ -65,8 +66,8 @@ def wiring(model: Any) -> list[dict[str, str]] | None:
         for layer in config["layers"]
     ]
     ends = {"class": "inputs and outputs"}
-    for name in ("input_layers", "output_layers"):
-        ends[name] = canonical(_ends(config[name], numbers))
+    for name in sorted(_ENDS):
+        ends[name] = _text(_ends(config[name], numbers))
     return [*facts, ends]
 
 
@@ -93,7 +94,7 @@ def _plain(value: Any, numbers: dict[str, int]) -> Any:
         return config.get("name", kind)
     inner = _numbers(value) or numbers
     return {
-        str(k): _ends(v, inner) if k in _WIRING - {"inbound_nodes"} else _plain(v, inner)
+        str(k): _ends(v, inner) if k in _ENDS else _plain(v, inner)
         for k, v in value.items()
         if k not in _NOT_COMPARED
     }

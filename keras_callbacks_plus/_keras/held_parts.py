@@ -9,7 +9,14 @@ import keras
 
 from keras_callbacks_plus._keras import compat
 
-__all__ = ["held_parts", "optimizer_variables", "optimizers", "parts_in", "variable_groups"]
+__all__ = [
+    "held_parts",
+    "not_kept",
+    "optimizer_variables",
+    "optimizers",
+    "parts_in",
+    "variable_groups",
+]
 
 
 def parts_in(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -54,6 +61,17 @@ def held_parts(model: Any) -> Iterator[tuple[str, Any]]:
                 if id(part) not in seen:
                     seen.add(id(part))
                     yield path, part
+
+
+def not_kept(model: Any) -> list[str]:
+    """A line for each optimizer of PyTorch's own in an attribute: it is made of no variables."""
+    return [
+        f"The state of `{name}` (a torch.optim.{type(value).__name__}) is not kept: use an "
+        "optimizer of keras.optimizers."
+        for holder in compat.flat_layers(model)
+        for name, value in vars(holder).items()
+        if any(kind.__module__.startswith("torch.optim") for kind in type(value).__mro__)
+    ]
 
 
 def optimizers(model: Any) -> dict[str, Any]:

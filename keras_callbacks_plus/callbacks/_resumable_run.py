@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from keras_callbacks_plus._keras import building, compat, inexact_input, training_state
+from keras_callbacks_plus._keras import building, compat, held_parts, inexact_input, training_state
 from keras_callbacks_plus._keras import logs as log_values
 from keras_callbacks_plus._keras.callback_state import CallbackStates
 from keras_callbacks_plus._keras.fast_forward import FastForward
@@ -105,6 +105,7 @@ class ResumableRun:
         scope = self._scope
         self._arguments = compat.fit_arguments(self._model)
         self._settings.tell_inexact(inexact_input.why_inexact(scope, self._arguments))
+        self._settings.tell_inexact(held_parts.not_kept(self._model))
         self._stream = Stream(scope)
         self._resumed = resumed = self._store.newest()
         if resumed is not None:

@@ -123,16 +123,12 @@ def test_several_workers_are_told_with_the_way_out(tmp_path):
         fit(tmp_path, data=Batches(workers=2), on_inexact="raise")
 
 
-def test_steps_per_epoch_is_told(tmp_path):
-    with pytest.raises(ResumeError, match="leave `steps_per_epoch` out"):
-        fit(tmp_path, fit={"steps_per_epoch": 2}, on_inexact="raise")
-
-
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
         ({"batch_size": 0}, "Write 32"),
         ({"seed": -1}, "Write 0"),
+        ({"shuffle": "batch"}, "Write True"),
         ({"y": np.ones(3)}, "one row for each sample"),
         ({"sample_weight": np.ones(4)}, "Pass `y`"),
     ],

@@ -215,3 +215,16 @@ def test_other_metrics_within_an_epoch_are_an_error_that_says_so(tmp_path):
     with pytest.raises(ResumeError, match="Compile the model with the metrics that it had"):
         train(tmp_path, make=lambda: make(metrics=["mae", "mse"]), backup=backup)
     assert np.isfinite(train(tmp_path, make=make)["history"]["loss"]).all()
+
+
+@pytest.mark.torch
+def test_an_optimizer_of_pytorch_is_told(tmp_path):
+    import torch
+
+    def make():
+        model = interrupted.plain_model()
+        model.own = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        return model
+
+    with pytest.raises(ResumeError, match=r"`own` \(a torch.optim.SGD\) is not kept"):
+        train(tmp_path, make=make, backup={"on_inexact": "raise"})
