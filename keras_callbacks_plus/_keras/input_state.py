@@ -132,8 +132,8 @@ class ValidationState:
     def capture(self) -> tuple[dict[str, Any], list[str]]:
         """The state, and a line for each attribute that could not be kept."""
         parts, lost = self._watch.capture()
-        if getattr(self._source, "workers", 0) > 1:
-            lost += [f"the validation data, which has workers ({name})" for name in parts]
+        if getattr(self._source, "workers", 0) > 1 and any(parts.values()):
+            lost.append("the validation data, which has workers and draws or counts in them,")
         return parts, lost
 
     def restore(self, state: dict[str, Any], *, first_epoch: int, epoch: int) -> None:

@@ -50,7 +50,7 @@ class InputWatch:
     @property
     def unknown(self) -> list[str]:
         """A line for each attribute that may change in a way which nobody can see."""
-        return [line for watch in self._watches.values() for line in getattr(watch, "unknown", ())]
+        return [line for watch in self._watches.values() for line in watch.unknown]
 
     def capture(self) -> tuple[dict[str, Any], list[str]]:
         """The state, and a line for each attribute that could not be kept."""

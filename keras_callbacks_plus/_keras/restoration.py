@@ -55,18 +55,26 @@ class Restoration:
         if rates:
             self._set_rates()
 
-    def put_back_metrics(self, final: bool) -> bool:
-        """Puts the metrics' accumulators back.
+    def put_back_within(self, final: bool) -> bool:
+        """Puts the variables and the metrics' accumulators back, within an epoch.
 
         Args:
             final: Whether all of them must be there by now.
 
         Returns:
-            Whether there was a variable for each: TensorFlow makes them in the first step only.
+            Whether there was a variable for each: TensorFlow makes some in the first step only.
 
         Raises:
             ResumeError: If they must be there, and are not.
         """
+        if self.fits:
+            self.put_back()
+            return self._put_back_metrics(final)
+        if final:
+            raise ResumeError(self.what_is_missing())
+        return False
+
+    def _put_back_metrics(self, final: bool) -> bool:
         saved = self._saved["metrics"]
         whole = training_state.assign_metrics(self._model, saved)
         if final and not whole:

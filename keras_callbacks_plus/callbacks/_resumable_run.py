@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from keras_callbacks_plus._keras import building, compat, held_parts, inexact_input, training_state
+from keras_callbacks_plus._keras import building, compat, held_parts, training_state
 from keras_callbacks_plus._keras import logs as log_values
 from keras_callbacks_plus._keras.callback_state import CallbackStates
 from keras_callbacks_plus._keras.fast_forward import FastForward
@@ -19,7 +19,7 @@ from keras_callbacks_plus._keras.input_state import InputState, ValidationState,
 from keras_callbacks_plus._keras.progress import batches_done
 from keras_callbacks_plus._keras.random_state import capture_random_state, restore_random_state
 from keras_callbacks_plus._keras.restoration import Restoration
-from keras_callbacks_plus._keras.stream import Stream
+from keras_callbacks_plus._keras.run_data import RunData
 from keras_callbacks_plus.callbacks._preemption import Preemption
 from keras_callbacks_plus.callbacks._run_store import FITS_BEFORE, FORMAT, STEPS_BEFORE, RunStore
 from keras_callbacks_plus.errors import ResumeError, StorageError
@@ -81,10 +81,7 @@ class ResumableRun:
         self._rates = training_state.configured_rates(scope.model)
         self._steps_before = max(training_state.iterations(scope.model), default=0)
         self._states: CallbackStates | None = None
-        self._stream: Stream | None = None
-        self._input: InputState | None = None
-        self._validation: ValidationState | None = None
-        self._arguments: dict[str, Any] = {}
+        self._data = RunData(scope)
         self._resumed: dict[str, Any] | None = None
         self._restoration: Restoration | None = None
         self._first_epoch: int | None = None
@@ -103,10 +100,8 @@ class ResumableRun:
     def begin(self) -> None:
         """In `on_train_begin`: everything that must be known before the first epoch."""
         scope = self._scope
-        self._arguments = compat.fit_arguments(self._model)
-        self._settings.tell_inexact(inexact_input.why_inexact(scope, self._arguments))
+        self._settings.tell_inexact(self._data.why_inexact())
         self._settings.tell_inexact(held_parts.not_kept(self._model))
-        self._stream = Stream(scope)
         self._resumed = resumed = self._store.newest()
         if resumed is not None:
             self._restoration = restoration = Restoration(scope, resumed, self._rates)
@@ -146,34 +141,22 @@ class ResumableRun:
     def _pass_over(self, resumed: dict[str, Any], restoration: Restoration) -> None:
         """Has the executions of the epoch that are done passed over."""
 
-        stream = self._stream
-        assert stream is not None
-
         def before_data() -> None:
             state = resumed["start"]["random_at_data"]
             restore_random_state(state)
-            stream.first_taken(state)
-
-        def put_back(final: bool) -> bool:
-            if not restoration.fits:
-                if final:
-                    raise ResumeError(restoration.what_is_missing())
-                return False
-            restoration.put_back()
-            return restoration.put_back_metrics(final)
+            self._data.first_taken(state)
 
         def arrived() -> None:
-            assert self._input is not None
-            restore_random_state(resumed["random"], of_python=not self._input.drawn_ahead)
+            restore_random_state(resumed["random"], of_python=not self._data.drawn_ahead)
             self._model.stop_training = resumed["stopped"]
 
         FastForward(
             self._scope,
             resumed["executions"],
             logs=resumed["logs"],
-            seeks=is_seekable(self._scope),
+            seeks=self._data.seekable,
             before_data=before_data,
-            put_back=put_back,
+            put_back=restoration.put_back_within,
             arrived=arrived,
         ).begin()
 
@@ -190,11 +173,7 @@ class ResumableRun:
             compat.set_initial_epoch(self._model, None)
             self._states = CallbackStates(self._others)
             self._settings.tell_inexact(map(_not_known, self._states.unknown))
-            assert self._stream is not None
-            self._input = InputState(self._scope, self._stream)
-            self._validation = ValidationState(self._scope, self._arguments)
-            unknown = [*self._input.unknown, *self._validation.unknown]
-            self._settings.tell_inexact(map(inexact_input.not_known, unknown))
+            self._settings.tell_inexact(self._data.watch())
             if resumed is None:
                 self._first_epoch = epoch
                 if self._model.built:  # a kill in the first epoch keeps these initial weights
@@ -213,8 +192,6 @@ class ResumableRun:
     def _put_back(self, resumed: dict[str, Any]) -> None:
         """Everything as it was at the beginning of the epoch; within one, the model is ahead."""
         assert self._states is not None
-        assert self._input is not None
-        assert self._validation is not None
         assert self._restoration is not None
         start = resumed["start"]
         first, epoch = resumed["first_epoch"], resumed["epoch"]
@@ -224,14 +201,13 @@ class ResumableRun:
         if start is not None:
             training_state.assign_iterations(self._model, start["iterations"])
         self._states.restore((start or resumed)["callbacks"], _names(resumed))
-        self._input.restore((start or resumed)["input"], epochs_before=epoch - first)
+        self._data.restore(resumed)
         if start is None:
             restore_random_state(resumed["random"])  # last: what came before may have drawn
 
     def _epoch_began(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """After every callback's `on_epoch_begin`, before the epoch's data."""
         assert self._states is not None
-        assert self._input is not None
         resumed, self._resumed = self._resumed, None
         pulls = self._model.steps_per_execution
         if resumed is not None and resumed["start"] is not None:
@@ -240,12 +216,12 @@ class ResumableRun:
             assert self._restoration is not None
             self._restoration.put_back_at_epoch()
             self._states.restore(resumed["callbacks"], _names(resumed))
-            self._input.seek(epoch, (self._executions - 1) * pulls)
+            self._data.seek(epoch, (self._executions - 1) * pulls)
             restore_random_state(resumed["start"]["random"])
         else:
-            self._input.seek(epoch, 0)
+            self._data.seek(epoch, 0)
             if self._within_epochs:
-                held, lost = self._input.capture()
+                held, lost = self._data.capture_input()
                 self._tell_lost(lost)
                 self._start["input"] = held
                 self._start["random"] = capture_random_state()
@@ -313,14 +289,12 @@ class ResumableRun:
     def _snapshot(self, epoch: int, *, stopped: bool, logs: Any = None) -> None:
         """Copies the state now, and has it written in the background."""
         assert self._states is not None
-        assert self._input is not None
-        assert self._validation is not None
         within = self._executions > 0
         self._store.wait_until_finished()  # its memory is used again
         self._buffers = training_state.capture_model(self._model, self._buffers)
         callbacks, lost = self._states.capture()
-        held, lost_of_input = (self._start["input"], []) if within else self._input.capture()
-        validation, lost_of_validation = self._validation.capture()
+        held, lost_of_input = (self._start["input"], []) if within else self._data.capture_input()
+        validation, lost_of_validation = self._data.capture_validation()
         self._tell_lost([*lost, *lost_of_input, *lost_of_validation])
         tree = {
             "format": FORMAT,
@@ -376,7 +350,7 @@ class ResumableRun:
         return True
 
     def _fingerprint(self) -> dict[str, Any]:
-        facts = fingerprint(self._scope, self._params, self._others, self._arguments)
+        facts = fingerprint(self._scope, self._params, self._others, self._data.arguments)
         before = {FITS_BEFORE: self._store.fits_before, STEPS_BEFORE: self._steps_before}
         return {**before, **facts}
 
