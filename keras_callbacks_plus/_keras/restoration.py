@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_callbacks_plus._keras import building, compat, training_state
 from keras_callbacks_plus._keras.fit_scope import FitScope
+from keras_callbacks_plus._keras.held_parts import variable_groups
 from keras_callbacks_plus._keras.random_state import capture_random_state, restore_random_state
 from keras_callbacks_plus.errors import ResumeError
 
@@ -144,7 +145,7 @@ class Restoration:
     def what_is_missing(self) -> str:
         """Why the values cannot be put back, and what to do."""
         saved = sum(map(len, self._saved["model"].values()))
-        there = sum(map(len, training_state.capture_model(self._model).values()))
+        there = sum(map(len, variable_groups(self._model).values()))
         return (
             f"{saved} values were saved and the model has {there} variables: the others are made "
             "by its training step only. Build the model before `fit` (call it on a batch of the "

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_callbacks_plus._keras import compat
-from keras_callbacks_plus._keras.host_copies import HostCopies
+from keras_callbacks_plus._keras.host_copies import HostCopies, TensorFlowReader
 from keras_callbacks_plus._keras.host_view import host_view, start_transfers
 from keras_callbacks_plus.errors import RunMismatchError
 
@@ -17,13 +17,18 @@ __all__ = ["assign_variables", "copy_variables", "fits", "unalias"]
 Array = np.ndarray[Any, Any]
 
 
-def copy_variables(variables: Sequence[Any], out: Sequence[Array] | None = None) -> list[Array]:
+def copy_variables(
+    variables: Sequence[Any],
+    out: Sequence[Array] | None = None,
+    reader: TensorFlowReader | None = None,
+) -> list[Array]:
     """Copies variables to host memory.
 
     Args:
         variables: Keras variables; on JAX, of a model whose state is attached.
         out: What an earlier call returned and nobody reads any more. Arrays that still fit are
             filled again, which is several times faster than fresh memory.
+        reader: Reads what it takes all in one call. Defaults to `None`.
 
     Returns:
         One array for each variable, in their order.
@@ -31,7 +36,7 @@ def copy_variables(variables: Sequence[Any], out: Sequence[Array] | None = None)
     start_transfers(variables)
     copies = []
     warm = list(out) if out is not None and len(out) == len(variables) else [None] * len(variables)
-    with HostCopies() as copying:
+    with HostCopies(reader) as copying:
         for variable, array in zip(variables, warm, strict=True):
             if array is None or not fits(variable, array.shape, array.dtype):
                 copies.append(np.array(host_view(variable)))
@@ -82,7 +87,7 @@ def fits(variable: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
         shape: The shape.
         dtype: The NumPy type.
     """
-    return shape == _shape(variable) and dtype.name == str(variable.dtype)
+    return shape == tuple(variable.shape) and dtype.name == str(variable.dtype)
 
 
 def unalias(model: Any) -> int:

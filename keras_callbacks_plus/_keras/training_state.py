@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import keras
 
 from keras_callbacks_plus._keras import compat, learning_rate, snapshot
 from keras_callbacks_plus._keras.held_parts import optimizer_variables, optimizers, variable_groups
+from keras_callbacks_plus._keras.host_copies import TensorFlowReader
 from keras_callbacks_plus.errors import RunMismatchError
 
 __all__ = [
+    "ModelCopies",
     "assign_early",
     "assign_iterations",
     "assign_metrics",
     "assign_model",
     "capture_metrics",
-    "capture_model",
     "configured_rates",
     "fits",
     "iterations",
@@ -26,32 +28,40 @@ __all__ = [
 ]
 
 
-def capture_model(model: Any, buffers: dict[str, list[Any]] | None = None) -> dict[str, list[Any]]:
-    """Copies every variable of a model to host memory.
+class ModelCopies:
+    """The variables of a model in host memory, as often as they are asked for.
 
     Args:
-        model: The model being trained; on JAX its state is attached first.
-        buffers: What an earlier call returned and nobody reads any more: the memory is used again,
-            which is several times faster than fresh memory.
-
-    Returns:
-        Arrays by the names of `variable_groups`, in the order of its lists.
+        model: The model being trained.
     """
-    compat.recover_state_after_failure(model)
-    buffers = buffers or {}
-    return {
-        name: snapshot.copy_variables(variables, buffers.get(name))
-        for name, variables in variable_groups(model).items()
-    }
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._reader = TensorFlowReader()
+        self._arrays: list[Any] = []
+
+    def take(self) -> dict[str, list[Any]]:
+        """Copies every variable; on JAX the model's state is attached first.
+
+        Returns:
+            Arrays by the names of `variable_groups`, in the order of its lists. The next call fills
+            them again, which is several times faster than fresh memory.
+        """
+        compat.recover_state_after_failure(self._model)
+        groups = variable_groups(self._model)
+        variables = [variable for group in groups.values() for variable in group]
+        self._arrays = snapshot.copy_variables(variables, self._arrays, self._reader)
+        copies = iter(self._arrays)
+        return {name: list(itertools.islice(copies, len(group))) for name, group in groups.items()}
 
 
 def variable_names(model: Any) -> dict[str, list[str]]:
-    """The path of each variable that `capture_model` copies, for those who read a snapshot."""
+    """The path of each variable that `ModelCopies` takes, for those who read a snapshot."""
     return {name: [v.path for v in variables] for name, variables in variable_groups(model).items()}
 
 
 def fits(model: Any, arrays: dict[str, list[Any]]) -> bool:
-    """Whether there is a variable for each array that `capture_model` returned, and no other.
+    """Whether there is a variable for each array that `ModelCopies.take` returned, and no other.
 
     Args:
         model: The model.
@@ -64,7 +74,7 @@ def fits(model: Any, arrays: dict[str, list[Any]]) -> bool:
 
 
 def assign_model(model: Any, arrays: dict[str, list[Any]]) -> None:
-    """Puts back what `capture_model` returned, by position.
+    """Puts back what `ModelCopies.take` returned, by position.
 
     Args:
         model: A built model with a built optimizer.
@@ -91,7 +101,7 @@ def assign_early(model: Any, arrays: dict[str, list[Any]]) -> list[Any]:
 
     Args:
         model: The model.
-        arrays: What `capture_model` returned.
+        arrays: What `ModelCopies.take` returned.
 
     Returns:
         The variables that have their value.

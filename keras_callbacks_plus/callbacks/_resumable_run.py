@@ -15,14 +15,14 @@ from keras_callbacks_plus._keras.callback_state import CallbackStates
 from keras_callbacks_plus._keras.fast_forward import FastForward
 from keras_callbacks_plus._keras.fingerprint import fingerprint
 from keras_callbacks_plus._keras.fit_scope import FitScope
-from keras_callbacks_plus._keras.input_state import InputState, ValidationState, is_seekable
 from keras_callbacks_plus._keras.progress import batches_done
 from keras_callbacks_plus._keras.random_state import capture_random_state, restore_random_state
 from keras_callbacks_plus._keras.restoration import Restoration
 from keras_callbacks_plus._keras.run_data import RunData
+from keras_callbacks_plus.callbacks._other_writers import others_are_durable
 from keras_callbacks_plus.callbacks._preemption import Preemption
 from keras_callbacks_plus.callbacks._run_store import FITS_BEFORE, FORMAT, STEPS_BEFORE, RunStore
-from keras_callbacks_plus.errors import ResumeError, StorageError
+from keras_callbacks_plus.errors import ResumeError
 from keras_callbacks_plus.policies import Progress, Trigger
 
 __all__ = ["ResumableRun", "RunSettings"]
@@ -85,7 +85,8 @@ class ResumableRun:
         self._resumed: dict[str, Any] | None = None
         self._restoration: Restoration | None = None
         self._first_epoch: int | None = None
-        self._buffers: dict[str, list[Any]] | None = None
+        self._copies = training_state.ModelCopies(scope.model)
+        self._facts: dict[str, Any] | None = None
         self._finished = False
         self._last_loss = 0.0
         self._epoch = 0
@@ -194,8 +195,6 @@ class ResumableRun:
         assert self._states is not None
         assert self._restoration is not None
         start = resumed["start"]
-        first, epoch = resumed["first_epoch"], resumed["epoch"]
-        self._validation.restore(resumed["validation"], first_epoch=first, epoch=epoch)
         self._batches_before = resumed["batches"] - resumed["batches_of_epoch"]
         self._restoration.put_back_at_epoch()
         if start is not None:
@@ -291,7 +290,7 @@ class ResumableRun:
         assert self._states is not None
         within = self._executions > 0
         self._store.wait_until_finished()  # its memory is used again
-        self._buffers = training_state.capture_model(self._model, self._buffers)
+        variables = self._copies.take()
         callbacks, lost = self._states.capture()
         held, lost_of_input = (self._start["input"], []) if within else self._data.capture_input()
         validation, lost_of_validation = self._data.capture_validation()
@@ -307,7 +306,7 @@ class ResumableRun:
             "batches": self._batches_before + self._batches,
             "stopped": stopped,
             "logs": training_state.plain_logs(logs) if within else None,
-            "model": self._buffers,
+            "model": variables,
             "names": training_state.variable_names(self._model),
             "metrics": training_state.capture_metrics(self._model) if within else None,
             "build_config": building.how_it_was_built(self._model),
@@ -323,7 +322,7 @@ class ResumableRun:
             tree,
             epoch=epoch,
             batch=self._batches if within else None,
-            before=self._wait_for_the_others,
+            before=lambda: others_are_durable(self._others),
         )
 
     def _tell_lost(self, names: Iterable[str]) -> None:
@@ -333,24 +332,12 @@ class ResumableRun:
             for name in names
         )
 
-    def _wait_for_the_others(self) -> bool:
-        """A snapshot must not promise files that other callbacks have yet to write.
-
-        Where one of them could not, there is no snapshot, and the error is its own to raise.
-        """
-        for callback in self._others:
-            wait = getattr(callback, "wait_until_finished", None)
-            try:
-                if callable(wait):
-                    wait()
-            except StorageError as error:
-                name = type(callback).__name__
-                _LOGGER.warning("No snapshot is taken, as %s has failed: %s", name, error)
-                return False
-        return True
-
     def _fingerprint(self) -> dict[str, Any]:
-        facts = fingerprint(self._scope, self._params, self._others, self._data.arguments)
+        """As of when all of it was first there: a restarted script begins with the same."""
+        arguments = self._data.arguments
+        facts = self._facts or fingerprint(self._scope, self._params, self._others, arguments)
+        if self._model.built and getattr(self._model.optimizer, "built", True):
+            self._facts = facts
         before = {FITS_BEFORE: self._store.fits_before, STEPS_BEFORE: self._steps_before}
         return {**before, **facts}
 
