@@ -60,7 +60,8 @@ def _of_training(scope: FitScope) -> Iterator[str]:
         )
     dataset = compat.tensorflow_dataset(iterator)
     if dataset is not None:
-        yield from map(_doubtful, compat.dataset_doubts(dataset))
+        in_parts = iterator.steps_per_epoch is not None
+        yield from map(_doubtful, compat.dataset_doubts(dataset, from_its_beginning=in_parts))
     if kind == "PyDatasetAdapter" and _has_workers(source):
         yield (
             f"The input ({type(source).__qualname__}) has several workers, which run on over the "

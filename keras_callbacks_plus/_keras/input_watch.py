@@ -16,6 +16,7 @@ from keras_callbacks_plus._keras.plain_state import AttributeWatch
 __all__ = ["InputWatch"]
 
 _LARGE = 32 << 20
+_MOST_LINES = 4
 # What holds the data itself, of packages that are known for that.
 _CONTAINERS = frozenset({"h5py", "pandas", "polars", "pyarrow", "tables", "zarr", "PIL"})
 _PARTS_OF_LOADER = (
@@ -50,7 +51,9 @@ class InputWatch:
     @property
     def unknown(self) -> list[str]:
         """A line for each attribute that may change in a way which nobody can see."""
-        return [line for watch in self._watches.values() for line in watch.unknown]
+        lines = [line for watch in self._watches.values() for line in watch.unknown]
+        more = len(lines) - _MOST_LINES
+        return lines if more <= 0 else [*lines[:_MOST_LINES], f"{more} more attributes like these"]
 
     def capture(self) -> tuple[dict[str, Any], list[str]]:
         """The state, and a line for each attribute that could not be kept."""
@@ -141,6 +144,8 @@ def _is_generator(value: Any) -> bool:
 
 
 def _is_data(value: Any) -> bool:
+    if isinstance(value, list | tuple) and value:  # of images, of tensors
+        return all(map(_is_data, value[:_MOST_LINES]))
     return (
         (isinstance(value, np.ndarray) and value.nbytes > _LARGE)
         or type(value).__module__.partition(".")[0] in _CONTAINERS

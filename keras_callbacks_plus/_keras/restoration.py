@@ -43,6 +43,17 @@ class Restoration:
         """Whether there is a variable for each value."""
         return training_state.fits(self._model, self._saved["model"])
 
+    def put_back_finished(self) -> None:
+        """Puts all variables back as a run has left them that has ended.
+
+        Raises:
+            ResumeError: If the model has yet to be built, and there is no step that could.
+            RunMismatchError: If they are not those of this model.
+        """
+        if not self.fits and compat.backend() != "jax":
+            raise ResumeError(self.what_is_missing())
+        self.put_back(rates=False)
+
     def put_back(self, *, rates: bool = True) -> None:
         """Puts all variables back.
 
@@ -98,10 +109,10 @@ class Restoration:
         """Has what only a step can make made by the first one, which is then undone and repeated.
 
         Raises:
-            ResumeError: On a backend where `fit` has built everything by itself.
+            RunMismatchError: On a backend where `fit` has built everything by itself.
         """
         if compat.backend() == "jax":
-            raise ResumeError(self.what_is_missing())
+            self.put_back()
         self._scope.wrap_train_function(self._twice)
 
     def _twice(self, inner: Callable[..., Any]) -> Callable[..., Any]:

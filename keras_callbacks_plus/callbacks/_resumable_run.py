@@ -22,7 +22,6 @@ from keras_callbacks_plus._keras.run_data import RunData
 from keras_callbacks_plus.callbacks._other_writers import others_are_durable
 from keras_callbacks_plus.callbacks._preemption import Preemption
 from keras_callbacks_plus.callbacks._run_store import FITS_BEFORE, FORMAT, STEPS_BEFORE, RunStore
-from keras_callbacks_plus.errors import ResumeError
 from keras_callbacks_plus.policies import Progress, Trigger
 
 __all__ = ["ResumableRun", "RunSettings"]
@@ -122,9 +121,7 @@ class ResumableRun:
             first = epochs if self._finished else start
             scope.at("after_train_begin", lambda _: compat.set_initial_epoch(self._model, first))
             if self._finished:  # `fit` runs no epoch, and ends by finalizing the variables
-                if not restoration.fits:
-                    raise ResumeError(restoration.what_is_missing())
-                restoration.put_back(rates=False)
+                restoration.put_back_finished()
             elif within:
                 self._pass_over(resumed, restoration)
             elif not restoration.fits:

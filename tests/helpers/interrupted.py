@@ -69,6 +69,8 @@ def train(folder, make=plain_model, data=arrays, place=None, callbacks=(), get=N
     )
     if isinstance(made, tuple):
         more.setdefault("batch_size", BATCH)
+    elif not isinstance(made, keras.utils.PyDataset):
+        more.setdefault("shuffle", False)
     more = {name: value() if callable(value) else value for name, value in more.items()}
     history = model.fit(
         *(made if isinstance(made, tuple) else (made,)),

@@ -10,6 +10,8 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+_ENDLESS = -1  # tf.data.INFINITE_CARDINALITY
+
 # Steps of a pipeline whose output is a function of their input and of seeds. The rest of them
 # (`_VariantDataset`, what another package made) is not known. Each is in
 # https://github.com/tensorflow/tensorflow/tree/v2.21.0/tensorflow/python/data/ops
@@ -36,19 +38,22 @@ _SEEDED = _names(
 )
 
 
-def dataset_doubts(dataset: Any) -> list[str]:
+def dataset_doubts(dataset: Any, *, from_its_beginning: bool = False) -> list[str]:
     """What of a `tf.data.Dataset` may not be the same when it is read again.
 
     It has no public description of itself: `_inputs()` and `_functions()` are read, and the
     operations in the functions, those of nested functions included
     (https://github.com/tensorflow/tensorflow/blob/v2.21.0/tensorflow/python/data/ops/dataset_ops.py).
 
+    With `from_its_beginning`, all that was read of an endless dataset is going to be read again.
     Gives a phrase for each doubt; none where everything in it is known.
     """
-    return list(dict.fromkeys(_doubts(dataset)))
+    if from_its_beginning and int(dataset.cardinality()) != _ENDLESS:
+        from_its_beginning = False
+    return list(dict.fromkeys(_doubts(dataset, from_its_beginning)))
 
 
-def _doubts(dataset: Any) -> Iterator[str]:
+def _doubts(dataset: Any, from_its_beginning: bool) -> Iterator[str]:
     step = _step(dataset)
     if step not in _KNOWN_STEPS:
         yield f"a step ({type(dataset).__name__}) that is not known to be the same each time"
@@ -61,14 +66,15 @@ def _doubts(dataset: Any) -> Iterator[str]:
         for operation in _operations(function.function.graph):
             yield from _doubts_of_operation(operation, parallel)
     inputs = list(dataset._inputs())
-    if step in ("Cache", "Repeat") and any(_changes(one) for one in inputs):
+    again = not from_its_beginning and step in ("Cache", "Repeat")
+    if again and any(_changes(one) for one in inputs):
         place = "`.cache()`" if step == "Cache" else "`.repeat()`"
         yield (
             f"{place} after a step that gives another order each time it is read (write it before "
             "that step)"
         )
     for one in inputs:
-        yield from _doubts(one)
+        yield from _doubts(one, from_its_beginning)
 
 
 def _step(dataset: Any) -> str:
