@@ -34,7 +34,7 @@ class Folder:
         self.directory = directory
         self.files = files
         self.clock = clock
-        self._last_read: tuple[Hashable | None, Manifest] = None, Manifest()
+        self._last: tuple[Hashable | None, bytes, Manifest] = None, b"", Manifest()
 
     @property
     def manifest_path(self) -> str:
@@ -58,16 +58,18 @@ class Folder:
         """The manifest as it is now; an empty one where there is none."""
         with explained("read", self.directory):
             version = self.files.version(self.manifest_path)  # before: never newer than it says
-            known, manifest = self._last_read
+            known, data, manifest = self._last
             if version is None or version != known:
-                manifest = read_manifest(self.files, self.manifest_path)
-                self._last_read = version, manifest
+                data, manifest = read_manifest(self.files, self.manifest_path, (data, manifest))
+                self._last = version, data, manifest
         return manifest
 
     def write(self, manifest: Manifest) -> None:
         """Replaces the manifest."""
-        staged = atomic.stage(self.files, self.directory, MANIFEST, _Bytes(manifest.to_bytes()))
+        data = manifest.to_bytes()
+        staged = atomic.stage(self.files, self.directory, MANIFEST, _Bytes(data))
         atomic.publish(self.files, staged, self.manifest_path)
+        self._last = None, data, manifest  # which need not be parsed again
 
     def line(self, path: str, action: str, reason: str) -> LedgerLine:
         """A line for the ledger."""
@@ -118,7 +120,7 @@ class Folder:
         """
         facts: list[str] = []
         path = self.manifest_path
-        manifest = read_or_rebuild(self.files, self.directory, path, facts.append)
+        manifest = read_or_rebuild(self.files, self.directory, path, facts.append, self.read)
         before = manifest if self.files.exists(path) else Manifest()
         manifest = self._settle_pending(manifest)
         for name in manifest.evicting:

@@ -24,24 +24,32 @@ _ENDINGS = (".keras", ".h5", ".kcp")
 _FOUND = "found in the folder when the manifest was lost"
 
 
-def read_manifest(filesystem: FileSystem, path: str) -> Manifest:
-    """The manifest; an empty one where there is none.
+def read_manifest(
+    filesystem: FileSystem, path: str, last: tuple[bytes, Manifest]
+) -> tuple[bytes, Manifest]:
+    """The manifest and its bytes; an empty one where there is none.
 
     Args:
         filesystem: Where it is.
         path: The file.
+        last: What was read or written before, which is returned where the bytes are still the same.
 
     Raises:
         ManifestError: If it is damaged, or of a version that is not known here.
     """
     try:
-        return Manifest.from_bytes(b"".join(filesystem.read(path, BLOCK)), path)
+        data = b"".join(filesystem.read(path, BLOCK))
     except FileNotFoundError:
-        return Manifest()
+        return b"", Manifest()
+    return last if data == last[0] else (data, Manifest.from_bytes(data, path))
 
 
 def read_or_rebuild(
-    filesystem: FileSystem, directory: str, path: str, tell: Callable[[str], None]
+    filesystem: FileSystem,
+    directory: str,
+    path: str,
+    tell: Callable[[str], None],
+    read: Callable[[], Manifest],
 ) -> Manifest:
     """The manifest; where it is missing or damaged, what the files say of themselves.
 
@@ -50,13 +58,14 @@ def read_or_rebuild(
         directory: The folder.
         path: The manifest's file; a damaged one is set aside, and never removed.
         tell: Takes a sentence for each thing that a user should know of.
+        read: Reads the manifest.
 
     Raises:
         ManifestError: If it is of a version that is not known here.
     """
     if filesystem.exists(path):
         try:
-            return read_manifest(filesystem, path)
+            return read()
         except ManifestError as error:
             if "is damaged" not in str(error):
                 raise

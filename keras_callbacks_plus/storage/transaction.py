@@ -153,6 +153,7 @@ class Transaction:
                 continue
             if reason != record.kept_because:
                 lines.append(self._folder.line(record.path, "kept", reason))
-            kept.append(replace(record, kept_because=reason))
+                record = replace(record, kept_because=reason)
+            kept.append(record)
         manifest = replace(manifest, records=tuple(kept), evicting=tuple(gone))
         return manifest.with_lines(*lines), gone
