@@ -240,11 +240,12 @@ def _print_decisions(
 
 def _verdict(path: str, verify: Callable[[], None]) -> dict[str, Any]:
     answer: dict[str, Any] = {"path": path, "ok": True, "error": None, "offset": None, "end": None}
+    answer["suspects"] = []
     try:
         verify()
     except (CheckpointCorruptedError, ManifestError) as error:
         wrong = {"ok": False, "error": str(error), "offset": error.offset, "end": error.end}
-        return {**answer, **wrong}
+        return {**answer, **wrong, "suspects": getattr(error, "suspects", ())}
     except CheckpointNotFoundError as error:  # replaced by a training that goes on
         return {**answer, "error": str(error)}
     return answer

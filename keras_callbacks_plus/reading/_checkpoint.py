@@ -71,8 +71,8 @@ class Checkpoint:
         """Reads the file, and compares it with what was committed.
 
         Raises:
-            CheckpointCorruptedError: If a byte differs, or the file is gone; it names the file and
-                the first range of bytes that is wrong.
+            CheckpointCorruptedError: If a byte differs, or the file is gone; it names the file, the
+                first range of bytes that is wrong, and the byte, where one alone explains it.
             CheckpointNotFoundError: If a training has replaced or evicted it since it was listed.
         """
         try:

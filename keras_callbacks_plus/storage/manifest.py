@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from keras_callbacks_plus.errors import ManifestError
+from keras_callbacks_plus.storage.checksums import encode_blocks
 
 __all__ = [
     "CheckpointRecord",
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 FORMAT = "keras-callbacks-plus checkpoints"
-VERSION = 2  # 1 had each value on a line of its own, so that writing it took long
+VERSION = 2  # 1 had each value on a line of its own, and the checksums of blocks of 8 MiB
 LEDGER_LENGTH = 1000
 
 
@@ -42,12 +43,14 @@ class CheckpointRecord:
         metrics: Every scalar that was logged.
         size: Bytes.
         checksum: `"crc32:<hex>"` of the file.
-        blocks: Checksums that locate damage: of the bytes up to the end of each 8 MiB.
+        blocks: Checksums that locate damage: of the bytes up to the end of each block, and up to
+            the end; base64 of the CRC-32s, four bytes each, the lowest first.
         time: When it was committed, in seconds since 1970.
         sequence: Its place in the order of commits to the folder.
         kept_because: What the retention policy said last.
         monitor: The metric that its callback ranks by, or `None` where it is not known.
         mode: `"min"` or `"max"`, which value of it is better; `None` where `monitor` is.
+        block_size: Bytes in a block; 8 MiB where version 1 of the manifest did not say.
     """
 
     path: str
@@ -59,12 +62,13 @@ class CheckpointRecord:
     metrics: Mapping[str, float]
     size: int
     checksum: str
-    blocks: tuple[str, ...]
+    blocks: str
     time: float
     sequence: int
     kept_because: str = ""
     monitor: str | None = None
     mode: str | None = None
+    block_size: int = 8 << 20
 
     def with_sequence(self, sequence: int) -> CheckpointRecord:
         """The same with another place in the order of commits."""
@@ -270,7 +274,8 @@ def record_from_json(content: Mapping[str, Any]) -> CheckpointRecord:
     known = {f.name for f in fields(CheckpointRecord)}
     values = {name: value for name, value in content.items() if name in known}
     values["metrics"] = {k: _decode(v) for k, v in values["metrics"].items()}
-    values["blocks"] = tuple(values["blocks"])
+    if isinstance(values["blocks"], list):  # version 1: each in hexadecimal
+        values["blocks"] = encode_blocks(int(crc, 16) for crc in values["blocks"])
     return CheckpointRecord(**values)
 
 

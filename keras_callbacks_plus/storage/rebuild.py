@@ -11,9 +11,11 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 from keras_callbacks_plus.errors import ManifestError
-from keras_callbacks_plus.storage.atomic import BLOCK, BlockDigest
+from keras_callbacks_plus.storage.atomic import BLOCK
+from keras_callbacks_plus.storage.checksums import BlockDigest, encode_blocks
 from keras_callbacks_plus.storage.file_record import MAX_RECORD, parse_record
 from keras_callbacks_plus.storage.filesystem import FileSystem
 from keras_callbacks_plus.storage.manifest import CheckpointRecord, Manifest, record_from_json
@@ -102,7 +104,7 @@ def rebuilt_records(
             continue
         path = filesystem.join(directory, name)
         try:
-            (size, checksum, blocks), tail = _read(filesystem, path)
+            sums, tail = _read(filesystem, path)
         except IsADirectoryError:
             continue
         carried = parse_record(tail)
@@ -111,22 +113,24 @@ def rebuilt_records(
         if name.endswith(".keras") and os.path.isfile(path) and not _is_whole_archive(path):
             tell(f"{path} is damaged, and is not listed.")
             continue
-        content = {**carried, "path": name, "size": size, "checksum": checksum, "blocks": blocks}
+        content = {**carried, **sums, "path": name, "sequence": 0, "kept_because": _FOUND}
         try:
-            found.append(record_from_json({**content, "sequence": 0, "kept_because": _FOUND}))
+            found.append(record_from_json(content))
         except (KeyError, TypeError, ValueError) as error:
             tell(f"{path} carries a record that makes no sense ({error!r}), and is not listed.")
     found.sort(key=lambda record: (record.time, record.path))
     return tuple(record.with_sequence(number) for number, record in enumerate(found))
 
 
-def _read(filesystem: FileSystem, path: str) -> tuple[tuple[int, str, tuple[str, ...]], bytes]:
+def _read(filesystem: FileSystem, path: str) -> tuple[dict[str, Any], bytes]:
+    """Size and checksums of a file, and its end."""
     digest = BlockDigest()
     tail = b""
     for chunk in filesystem.read(path, BLOCK):
         digest.update(memoryview(chunk))
         tail = (tail + chunk)[-MAX_RECORD:]
-    return (digest.size, *digest.finish()), tail
+    blocks = {"blocks": encode_blocks(digest.blocks), "block_size": digest.block_size}
+    return {"size": digest.size, "checksum": digest.checksum, **blocks}, tail
 
 
 def _is_whole_archive(path: str) -> bool:

@@ -127,6 +127,7 @@ class Transaction:
             size=staged.size,
             checksum=staged.checksum,
             blocks=staged.blocks,
+            block_size=staged.block_size,
             time=folder.clock(),
             sequence=manifest.next_sequence,
         )
