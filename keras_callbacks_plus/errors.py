@@ -149,13 +149,21 @@ class ManifestError(StorageError):
         path: The manifest.
         offset: As in `CheckpointCorruptedError`.
         end: As in `CheckpointCorruptedError`.
+        is_newer: Whether it is whole, and of a format that this version does not know.
     """
 
     def __init__(
-        self, message: str, path: str, offset: int | None = None, end: int | None = None
+        self,
+        message: str,
+        path: str,
+        offset: int | None = None,
+        end: int | None = None,
+        *,
+        is_newer: bool = False,
     ) -> None:
         self.offset = offset
         self.end = end
+        self.is_newer = is_newer
         super().__init__(message, path)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from keras_callbacks_plus.storage.checksums import BlockDigest, encode_blocks
 from keras_callbacks_plus.storage.filesystem import FileSystem, write_all
 
-__all__ = ["Payload", "Sink", "Staged", "discard", "is_staging_name", "publish", "stage"]
+__all__ = ["Bytes", "Payload", "Sink", "Staged", "discard", "is_staging_name", "publish", "stage"]
 
 _COUNTER = itertools.count()
 _STAGING = re.compile(r"^\..+\.\d+-\d+\.kcp-tmp$")
@@ -35,6 +35,21 @@ class Payload(Protocol):
 
     def write_to(self, sink: Sink) -> None:
         """Writes all bytes, in order. May run in another thread than the one that made it."""
+
+
+class Bytes:
+    """A payload that is in memory.
+
+    Args:
+        data: Its bytes.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def write_to(self, sink: Sink) -> None:
+        """See `Payload`."""
+        sink.write(self._data)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from keras_callbacks_plus.errors import CheckpointCorruptedError
 from keras_callbacks_plus.storage import atomic
 from keras_callbacks_plus.storage.atomic import BLOCK
 from keras_callbacks_plus.storage.explained import explained
-from keras_callbacks_plus.storage.filesystem import FileSystem
+from keras_callbacks_plus.storage.filesystem import FileSystem, copied
 from keras_callbacks_plus.storage.manifest import CheckpointRecord, LedgerLine, Manifest
 from keras_callbacks_plus.storage.rebuild import read_manifest, read_or_rebuild
 from keras_callbacks_plus.storage.verification import verify_bytes
@@ -67,7 +67,7 @@ class Folder:
     def write(self, manifest: Manifest) -> None:
         """Replaces the manifest."""
         data = manifest.to_bytes()
-        staged = atomic.stage(self.files, self.directory, MANIFEST, _Bytes(data))
+        staged = atomic.stage(self.files, self.directory, MANIFEST, atomic.Bytes(data))
         atomic.publish(self.files, staged, self.manifest_path)
         self._last = None, data, manifest  # which need not be parsed again
 
@@ -88,12 +88,12 @@ class Folder:
             if self.files.exists(path):
                 self.files.remove(path)
 
-    def verify(self, record: CheckpointRecord) -> None:
+    def verify(self, record: CheckpointRecord, copy_to: str | None = None) -> None:
         """See `CheckpointStore.verify`."""
         path = self.path_of(record.path)
         with explained("read", path):
             try:
-                verify_bytes(self.files.read(path, BLOCK), path, record)
+                verify_bytes(copied(self.files.read(path, BLOCK), copy_to), path, record)
             except FileNotFoundError as error:
                 raise CheckpointCorruptedError(f"{path} is gone.", path) from error
             except IsADirectoryError as error:
@@ -194,11 +194,3 @@ class Folder:
                     self.files.remove(path)
             except FileNotFoundError:
                 continue  # its writer has just published it
-
-
-class _Bytes:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def write_to(self, sink: atomic.Sink) -> None:
-        sink.write(self._data)

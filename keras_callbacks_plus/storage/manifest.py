@@ -230,6 +230,7 @@ def _content(data: bytes, path: str) -> dict[str, Any]:
                 path,
                 0,
                 len(data),
+                is_newer=True,
             )
         content: dict[str, Any] = document["content"]
         problem = None

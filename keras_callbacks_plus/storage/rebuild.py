@@ -69,7 +69,7 @@ def read_or_rebuild(
         try:
             return read()
         except ManifestError as error:
-            if "is damaged" not in str(error):
+            if error.is_newer:
                 raise
             number = 0
             while filesystem.exists(f"{path}.damaged-{number}"):

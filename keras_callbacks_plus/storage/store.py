@@ -95,17 +95,18 @@ class CheckpointStore:
         """
         return self._folder.is_in_order(series)
 
-    def verify(self, record: CheckpointRecord) -> None:
+    def verify(self, record: CheckpointRecord, *, copy_to: str | None = None) -> None:
         """Reads a checkpoint's file, and compares it with what was committed.
 
         Args:
             record: One of `records()`.
+            copy_to: A file of this machine to make of its bytes. Defaults to `None`.
 
         Raises:
             CheckpointCorruptedError: If it differs; the message names the file and the bytes.
             StorageError: If it cannot be read.
         """
-        self._folder.verify(record)
+        self._folder.verify(record, copy_to)
 
     def verify_manifest(self) -> None:
         """Reads the manifest, and checks every byte of it; none at all is fine.
