@@ -108,15 +108,16 @@ class Folder:
             sizes = self.files.sizes(self.directory)
         return all(self._loss(record, sizes, must_match=True) is None for record in records)
 
-    def put_in_order(self, series: str | None) -> list[str]:
+    def put_in_order(self, series: str | None, *, write: bool = True) -> tuple[list[str], Manifest]:
         """Finishes or takes back what was under way, forgets what is lost, and sweeps.
 
         Args:
             series: Whose files must have the size that was committed: one that has another is
                 somebody else's by now, or damaged. It is no longer listed, and stays as it is.
+            write: Whether to write the manifest that comes of it; else the caller does.
 
         Returns:
-            A sentence for each thing found that a user should know of.
+            A sentence for each thing found that a user should know of, and the manifest.
         """
         facts: list[str] = []
         path = self.manifest_path
@@ -134,10 +135,10 @@ class Folder:
                 fact, reason = loss
                 facts.append(fact)
                 manifest = self.without(manifest, record, reason)
-        if manifest != before:
+        if manifest != before and write:
             self.write(manifest)
         self._sweep(sizes)
-        return facts
+        return facts, manifest
 
     def without(self, manifest: Manifest, record: CheckpointRecord, reason: str) -> Manifest:
         """The manifest with a checkpoint no longer listed; its file stays.

@@ -162,7 +162,7 @@ class CheckpointStore:
         self._folder.make()
         with explained("write to", self.directory), self._folder.locked():
             self._folder.files.watch(self.manifest_path, afresh=True)
-            return self._folder.put_in_order(series)
+            return self._folder.put_in_order(series)[0]
 
     def disown(self, record: CheckpointRecord, reason: str) -> None:
         """Takes a checkpoint off the list; its file stays where it is.
@@ -184,8 +184,7 @@ class CheckpointStore:
             if not files.exists(self.directory):
                 return
             with self._folder.locked():
-                self._folder.put_in_order(None)
-                if self._folder.read().records:
+                if self._folder.put_in_order(None)[1].records:
                     return
                 self._folder.remove_own()
             if not files.names(self.directory):

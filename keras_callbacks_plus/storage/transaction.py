@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 from keras_callbacks_plus.storage import atomic
 from keras_callbacks_plus.storage.atomic import Payload, Staged
 from keras_callbacks_plus.storage.folder import Folder
+from keras_callbacks_plus.storage.full_disk import record_and_remove
 from keras_callbacks_plus.storage.manifest import CheckpointRecord, Manifest, Pending
 
 __all__ = ["Transaction"]
@@ -102,14 +104,20 @@ class Transaction:
         folder = self._folder
         try:
             with folder.locked():
-                self.facts = tuple(folder.put_in_order(self._series))
-                manifest = folder.read()
+                is_new = self._staged is not None
+                # where nothing is, removing may have to free the space for the manifest first
+                facts, manifest = folder.put_in_order(self._series, write=is_new)
+                self.facts = tuple(facts)
                 if self._staged is not None:
                     manifest = self._publish(manifest, self._staged)
                 manifest, gone = self._apply(manifest)
-                folder.write(manifest)
-                for name in gone:
-                    folder.remove(name)
+                record_and_remove(
+                    functools.partial(folder.write, manifest),
+                    folder.remove,
+                    gone,
+                    folder.manifest_path,
+                    may_remove_first=not is_new,
+                )
         except BaseException:
             self.discard()
             raise
