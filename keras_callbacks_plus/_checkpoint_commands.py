@@ -83,9 +83,11 @@ def _add_ranking(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    found = Checkpoints(arguments.directory)
+    found = _opened(arguments)
     if arguments.ledger:
         return _ledger(found, arguments, terminal)
+    if not found:
+        return _nothing(found, arguments)
     members = found.of(arguments.series)
     if arguments.json:
         print(_as_json([_facts(checkpoint) for checkpoint in members]))
@@ -114,8 +116,13 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
     store = CheckpointStore(arguments.directory)
     answers = [_verdict(store.manifest_path, store.verify_manifest)]
     with contextlib.suppress(ManifestError):  # said in the first answer
-        found = Checkpoints(arguments.directory)
-        answers += [_verdict(c.path, c.verify) for c in found.of(None)]
+        found = _opened(arguments)
+        if not found:
+            return _nothing(found, arguments)
+        if found.is_rebuilt:
+            answers = [_verdict(store.manifest_path, found.verify_manifest)]
+        else:
+            answers += [_verdict(c.path, c.verify) for c in found]
     if arguments.json:
         print(_as_json(answers))
     else:
@@ -126,13 +133,14 @@ def _verify(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _best(arguments: argparse.Namespace, terminal: Terminal) -> int:  # noqa: ARG001 - prints no table
-    found = Checkpoints(arguments.directory)
-    found.of(arguments.series)
+    found = _opened(arguments)
     try:
         with _warnings_on_stderr():
             best = found.best(arguments.monitor, arguments.mode, series=arguments.series)
     except (CheckpointNotFoundError, MissingMetricError) as error:
         print(error, file=sys.stderr)
+        if arguments.json:
+            print(_as_json(None))
         return _NEGATIVE
     if arguments.json:
         print(_as_json(_facts(best)))
@@ -145,7 +153,9 @@ def _best(arguments: argparse.Namespace, terminal: Terminal) -> int:  # noqa: AR
 
 
 def _remove(arguments: argparse.Namespace, terminal: Terminal) -> int:
-    found = Checkpoints(arguments.directory)
+    found = _opened(arguments)
+    if not found:
+        return _nothing(found, arguments)
     members = found.of(arguments.series)
     ways = [bool(arguments.names), arguments.all, arguments.keep is not None]
     if sum(ways) != 1:
@@ -205,6 +215,19 @@ def _prune(found: Checkpoints, arguments: argparse.Namespace, terminal: Terminal
 # -------------------------------------------------------------------- parts
 
 
+def _opened(arguments: argparse.Namespace) -> Checkpoints:
+    with _warnings_on_stderr():
+        return Checkpoints(arguments.directory)
+
+
+def _nothing(found: Checkpoints, arguments: argparse.Namespace) -> int:
+    """There are no checkpoints, which is an answer and no mistake of who asks."""
+    if arguments.json:
+        print(_as_json([]))
+    print(found.why_empty, file=sys.stderr)
+    return _NEGATIVE
+
+
 def _policy(found: Checkpoints, arguments: argparse.Namespace) -> RetentionPolicy:
     keep = parse_policy(arguments.keep, argument="--keep")
     if arguments.monitor is None:
@@ -240,11 +263,12 @@ def _print_decisions(
 
 def _verdict(path: str, verify: Callable[[], None]) -> dict[str, Any]:
     answer: dict[str, Any] = {"path": path, "ok": True, "error": None, "offset": None, "end": None}
+    answer["suspects"] = []
     try:
         verify()
     except (CheckpointCorruptedError, ManifestError) as error:
         wrong = {"ok": False, "error": str(error), "offset": error.offset, "end": error.end}
-        return {**answer, **wrong}
+        return {**answer, **wrong, "suspects": getattr(error, "suspects", ())}
     except CheckpointNotFoundError as error:  # replaced by a training that goes on
         return {**answer, "error": str(error)}
     return answer

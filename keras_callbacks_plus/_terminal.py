@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-__all__ = ["Terminal", "format_table"]
+__all__ = ["Terminal", "discard_the_rest", "format_table"]
 
 Report = Callable[[int, str], None]
 
@@ -31,6 +32,7 @@ class Terminal:
             # Not cut at 80 columns where nobody is looking: a path or a score would be lost.
             narrow = None if sys.stdout.isatty() else 120
             self._console = Console(highlight=False, soft_wrap=True, width=narrow)
+            self._console.on_broken_pipe = _raise_again  # rich would end the process
         self._interactive = sys.stdout.isatty() if interactive is None else interactive
 
     def print(self, text: str = "", style: str = "") -> None:
@@ -119,6 +121,19 @@ class Terminal:
                 self.print(f"{title}  {words}")
 
         return report
+
+
+def discard_the_rest() -> None:
+    """Lets standard output lead nowhere, once its reader has gone.
+
+    What is still in its buffer is written when the interpreter ends, and would fail there:
+    https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _raise_again() -> None:
+    raise BrokenPipeError
 
 
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keras_callbacks_plus import _checkpoint_commands, _snapshot_commands
-from keras_callbacks_plus._terminal import Terminal
+from keras_callbacks_plus._terminal import Terminal, discard_the_rest
 from keras_callbacks_plus._version import __version__
-from keras_callbacks_plus.errors import CallbacksPlusError, InvalidArgumentError
+from keras_callbacks_plus.errors import (
+    CallbacksPlusError,
+    CheckpointNotFoundError,
+    InvalidArgumentError,
+)
 
 __all__ = ["main"]
 
-_UNUSABLE = 2
+_NOTHING, _UNUSABLE = 1, 2
+_PIPE_CLOSED = 141  # what a shell says of a program that SIGPIPE has ended
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,17 +31,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 1 where the answer is no (a damaged file, a claim that does not hold,
-        nothing found); 2 where the question could not be asked.
+        nothing found); 2 where the question could not be asked; 141 where nobody reads the answer
+        to its end, as in `kcp ls runs/a | head -2`.
     """
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace, Terminal], int] = arguments.command
     try:
-        return command(arguments, Terminal())
+        status = command(arguments, Terminal())
+        sys.stdout.flush()  # or the error of a pipe that is closed would come after this
+        return status
+    except BrokenPipeError:
+        discard_the_rest()
+        return _PIPE_CLOSED
     except InvalidArgumentError as error:
         options = ("mode", "monitor", "series")
         hint = f" Here that is --{error.argument}." if error.argument in options else ""
         print(f"{error}{hint}", file=sys.stderr)
         return _UNUSABLE
+    except CheckpointNotFoundError as error:
+        print(error, file=sys.stderr)
+        return _NOTHING if os.path.exists(error.path) else _UNUSABLE
     except CallbacksPlusError as error:
         print(error, file=sys.stderr)
         return _UNUSABLE

@@ -119,13 +119,21 @@ class CheckpointCorruptedError(StorageError):
         offset: Beginning of the first range of bytes known to hold a wrong one, counted from 0, or
             `None` where only the whole is known to.
         end: End of that range: the first byte after it; `None` where `offset` is.
+        suspects: Places of the bytes of that range that would each explain it, if one byte alone is
+            wrong. Mostly there is one: what a flipped bit leaves. Empty where it takes more.
     """
 
     def __init__(
-        self, message: str, path: str, offset: int | None = None, end: int | None = None
+        self,
+        message: str,
+        path: str,
+        offset: int | None = None,
+        end: int | None = None,
+        suspects: Iterable[int] = (),
     ) -> None:
         self.offset = offset
         self.end = end
+        self.suspects = tuple(suspects)
         super().__init__(message, path)
 
 
@@ -141,13 +149,21 @@ class ManifestError(StorageError):
         path: The manifest.
         offset: As in `CheckpointCorruptedError`.
         end: As in `CheckpointCorruptedError`.
+        is_newer: Whether it is whole, and of a format that this version does not know.
     """
 
     def __init__(
-        self, message: str, path: str, offset: int | None = None, end: int | None = None
+        self,
+        message: str,
+        path: str,
+        offset: int | None = None,
+        end: int | None = None,
+        *,
+        is_newer: bool = False,
     ) -> None:
         self.offset = offset
         self.end = end
+        self.is_newer = is_newer
         super().__init__(message, path)
 
 

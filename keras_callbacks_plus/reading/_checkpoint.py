@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +14,12 @@ from keras_callbacks_plus.errors import (
     CheckpointNotFoundError,
     InvalidArgumentError,
 )
-from keras_callbacks_plus.storage import CheckpointRecord, CheckpointStore
+from keras_callbacks_plus.storage import (
+    CheckpointRecord,
+    CheckpointStore,
+    is_url,
+    private_folder,
+)
 
 __all__ = ["SNAPSHOT", "Checkpoint"]
 
@@ -24,10 +31,11 @@ class Checkpoint:
     """One committed file and what is known of it; found in a `Checkpoints`.
 
     Loading reads the file twice: first to compare it with its checksum, so that a damaged one is
-    an error that names its bytes and never a model that is subtly wrong.
+    an error that names its bytes and never a model that is subtly wrong. From an object store it is
+    fetched once, to a temporary file that is compared on the way and removed when it is loaded.
 
     Attributes:
-        path: String, the file, with its folder.
+        path: String, the file, with its folder; a URL where that is one.
         name: String, the file's name in its folder.
         series: String, the callback's `filepath` without its folder: what it belongs to.
         kind: `"model"`, `"weights"` or `"training_state"` (a snapshot of `BackupAndRestore`).
@@ -71,12 +79,15 @@ class Checkpoint:
         """Reads the file, and compares it with what was committed.
 
         Raises:
-            CheckpointCorruptedError: If a byte differs, or the file is gone; it names the file and
-                the first range of bytes that is wrong.
+            CheckpointCorruptedError: If a byte differs, or the file is gone; it names the file, the
+                first range of bytes that is wrong, and the byte, where one alone explains it.
             CheckpointNotFoundError: If a training has replaced or evicted it since it was listed.
         """
+        self._verify()
+
+    def _verify(self, copy_to: str | None = None) -> None:
         try:
-            self._store.verify(self._record)
+            self._store.verify(self._record, copy_to=copy_to)
         except CheckpointCorruptedError as error:
             if any(r.sequence == self.sequence for r in self._store.records()):
                 raise
@@ -110,8 +121,8 @@ class Checkpoint:
         self._check_is_of_a_model("load_model")
         from keras_callbacks_plus._keras import loading
 
-        self._verify_to_load()
-        return loading.load_model(self.path, **kwargs)
+        with self._verified() as path:
+            return loading.load_model(path, **kwargs)
 
     def load_weights(self, model: Any, **kwargs: Any) -> None:
         """Verifies the file, then loads its weights into a model with `model.load_weights`.
@@ -128,8 +139,8 @@ class Checkpoint:
         self._check_is_of_a_model("load_weights")
         from keras_callbacks_plus._keras import loading
 
-        self._verify_to_load()
-        loading.load_weights(model, self.path, **kwargs)
+        with self._verified() as path:
+            loading.load_weights(model, path, **kwargs)
 
     def _check_is_of_a_model(self, method: str) -> None:
         if self.kind == SNAPSHOT:
@@ -140,9 +151,20 @@ class Checkpoint:
                 "Build the model, and `fit` it with that callback: it takes up the training.",
             )
 
-    def _verify_to_load(self) -> None:
-        self.verify()
-        _LOG.info("Verified %s bytes of %s; loading it.", f"{self.size:,}", self.path)
+    @contextlib.contextmanager
+    def _verified(self) -> Iterator[str]:
+        """A file of this machine with the bytes that were committed; of an object it is a copy."""
+        with contextlib.ExitStack() as until_loaded:
+            copy = None
+            if is_url(self.path):
+                folder = until_loaded.enter_context(private_folder())
+                copy = os.path.join(folder, self.name)
+            self._verify(copy)
+            _LOG.info("Verified %s bytes of %s; loading it.", f"{self.size:,}", self.path)
+            yield copy or self.path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _of_folder, (self._store.directory, self._record)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Checkpoint):
@@ -158,3 +180,8 @@ class Checkpoint:
             place += f", batch={self.batch}"
         metrics = ", ".join(f"{name!r}: {value:.5g}" for name, value in self.metrics.items())
         return f"<Checkpoint {self.path!r}{place}, metrics={{{metrics}}}>"
+
+
+def _of_folder(directory: str, record: CheckpointRecord) -> Checkpoint:
+    """For pickle, which could not take over what the store holds."""
+    return Checkpoint(CheckpointStore(directory), record)

@@ -2,48 +2,45 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from keras_callbacks_plus._terminal import format_table
 from keras_callbacks_plus.errors import (
-    CheckpointCorruptedError,
     CheckpointNotFoundError,
-    CheckpointWarning,
     InvalidArgumentError,
 )
 from keras_callbacks_plus.policies import Decision, Monitor, RetentionPolicy
 from keras_callbacks_plus.reading import _planning
 from keras_callbacks_plus.reading._checkpoint import SNAPSHOT, Checkpoint
+from keras_callbacks_plus.reading._contents import Contents
 from keras_callbacks_plus.reading._ranking import Mode, best_first, monitor_of, recorded_monitor
 from keras_callbacks_plus.reading._table import table_of
-from keras_callbacks_plus.storage import MANIFEST, CheckpointRecord, CheckpointStore, LedgerLine
+from keras_callbacks_plus.storage import CheckpointRecord, LedgerLine
 
 __all__ = ["Checkpoints", "checkpoints"]
 
-_HINTS = 5  # folders that a message names
 _SHOWN = 30  # rows of a `repr`
-_ATTEMPTS = 20  # a training may change the folder while it is read
 
 
 def checkpoints(directory: str | os.PathLike[str]) -> Checkpoints:
     """The checkpoints of a folder that `ModelCheckpoint` writes, as they are now.
 
-    Only the manifest is read; it needs neither Keras nor a backend.
+    Only the manifest is read; it needs neither Keras nor a backend. Where the manifest is lost or
+    damaged, the files are read, and listed by the record that each carries, with a
+    `CheckpointWarning`; nothing is changed.
 
     Args:
-        directory: String or path, the folder.
+        directory: String or path, the folder; or a URL, such as `"s3://bucket/run"`.
 
     Returns:
         A `Checkpoints`; an empty one where the folder has none.
 
     Raises:
         CheckpointNotFoundError: If there is no such folder.
-        ManifestError: If the manifest is damaged, or of a newer format.
+        ManifestError: If the manifest is damaged and no file carries a record, or it is of a newer
+            format.
 
     Example:
 
@@ -69,18 +66,23 @@ class Checkpoints(Sequence[Checkpoint]):
     was made: make another one to see what has been saved since.
 
     Args:
-        directory: String or path, the folder.
+        directory: String or path, the folder, or a URL.
 
     Attributes:
         directory: String, the folder.
+        is_rebuilt: Boolean, whether the manifest was lost, so that what is listed is what the files
+            say of themselves: with no checksum from when they were written.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self._store = CheckpointStore(directory)
+        self._contents = Contents(directory)
+        self._store = self._contents.store
         self.directory = self._store.directory
-        if not os.path.isdir(self.directory):
-            raise CheckpointNotFoundError(f"There is no folder {self.directory}.", self.directory)
-        self._items = self._read()
+        self._items = self._contents.read()
+        self.is_rebuilt = self._contents.is_rebuilt
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.directory, self._items, self.is_rebuilt)
 
     # ---------------------------------------------------------------- a sequence
 
@@ -109,6 +111,11 @@ class Checkpoints(Sequence[Checkpoint]):
         It is read when it is asked for.
         """
         return self._store.ledger()
+
+    @property
+    def why_empty(self) -> str:
+        """What there is to say where there are none: whether there are some further down."""
+        return f"There are no checkpoints recorded in {self.directory}.{self._contents.elsewhere()}"
 
     # ---------------------------------------------------------------- questions
 
@@ -220,12 +227,21 @@ class Checkpoints(Sequence[Checkpoint]):
         """Verifies the manifest and every file.
 
         Raises:
-            ManifestError: If the manifest is damaged.
+            ManifestError: If the manifest is damaged, or lost: without it a file cannot be compared
+                with anything.
             CheckpointCorruptedError: If a file is; the first one found.
         """
-        self._store.verify_manifest()
+        self.verify_manifest()
         for checkpoint in self._items:
             checkpoint.verify()
+
+    def verify_manifest(self) -> None:
+        """Verifies the manifest only.
+
+        Raises:
+            ManifestError: As in `verify`.
+        """
+        self._contents.verify_manifest()
 
     # ---------------------------------------------------------------- pruning
 
@@ -289,21 +305,16 @@ class Checkpoints(Sequence[Checkpoint]):
         if gone:
             with self._store.transaction() as transaction:
                 transaction.decide(judge)
-        self._items = self._read()
+        self._items = self._contents.read()
+        self.is_rebuilt = self._contents.is_rebuilt
         return decisions
 
     # ---------------------------------------------------------------- parts
 
-    def _read(self) -> tuple[Checkpoint, ...]:
-        return tuple(Checkpoint(self._store, r) for r in self._store.records())
-
     def _members(self, items: Sequence[Checkpoint], series: str | None) -> list[Checkpoint]:
         """Those of a series; without one, all but snapshots, where there is anything else."""
         if not items:
-            raise CheckpointNotFoundError(
-                f"There are no checkpoints recorded in {self.directory}.{self._elsewhere()}",
-                self.directory,
-            )
+            raise CheckpointNotFoundError(self.why_empty, self.directory)
         if series is None:
             return [c for c in items if c.kind != SNAPSHOT] or list(items)
         members = [c for c in items if c.series == series]
@@ -314,55 +325,15 @@ class Checkpoints(Sequence[Checkpoint]):
             )
         return members
 
-    def _elsewhere(self) -> str:
-        """Where else there are some: not far below, so that a search of a home folder ends."""
-        here = Path(self.directory)
-        found = itertools.chain(here.glob(f"*/{MANIFEST}"), here.glob(f"*/*/{MANIFEST}"))
-        below = sorted(str(path.parent) for path in itertools.islice(found, _HINTS))
-        return f" There are some in {', '.join(below)}." if below else ""
-
     def _first_whole(
         self,
         order: Callable[[Sequence[Checkpoint]], list[Checkpoint]],
         series: str | None,
         then: str,
     ) -> Checkpoint:
-        """The first that verifies; starts again where a training changes the folder meanwhile."""
-        items: Sequence[Checkpoint] = self._items
-        for attempt in range(_ATTEMPTS):
-            troubles: list[str] = []
-            for candidate in order(self._members(items, series)):
-                try:
-                    self._store.verify(candidate.record)
-                except CheckpointCorruptedError as error:
-                    now = self._now(candidate)
-                    if now != items and attempt < _ATTEMPTS - 1:
-                        items = now
-                        break
-                    troubles.append(str(error))
-                    continue
-                _warn(troubles, f"Taking {then}: {candidate.path}.")
-                return candidate
-            else:
-                break
-        raise CheckpointNotFoundError(
-            f"None of the {len(troubles)} checkpoints in {self.directory} that come into question "
-            f"is whole: {' '.join(troubles)}",
-            self.directory,
+        return self._contents.first_whole(
+            lambda items: order(self._members(items, series)), self._items, then
         )
-
-    def _now(self, suspect: Checkpoint) -> tuple[Checkpoint, ...]:
-        """What the folder holds by now, a commit included that has replaced a file a moment ago."""
-        pending = self._store.pending()
-        items = self._read()
-        if pending is not None and pending.path == suspect.name and suspect in items:
-            coming = Checkpoint(self._store, pending)
-            try:
-                coming.verify()
-            except CheckpointCorruptedError:
-                return items
-            return (*(c for c in items if c != suspect), coming)
-        return items
 
     # ---------------------------------------------------------------- looks
 
@@ -383,6 +354,12 @@ class Checkpoints(Sequence[Checkpoint]):
         return table_of(self._items, self.recorded_best()).to_html(self._title())
 
 
-def _warn(troubles: Sequence[str], then: str) -> None:
-    for trouble in troubles:
-        warnings.warn(f"{trouble} {then}", CheckpointWarning, stacklevel=4)
+def _restored(directory: str, items: tuple[Checkpoint, ...], is_rebuilt: bool) -> Checkpoints:
+    """For pickle and `copy`: what was listed, whatever the folder holds by now."""
+    found = Checkpoints.__new__(Checkpoints)
+    found._contents = Contents(directory)
+    found._store = found._contents.store
+    found.directory = directory
+    found._items = items
+    found.is_rebuilt = found._contents.is_rebuilt = is_rebuilt
+    return found

@@ -95,6 +95,7 @@ def _check_one_is_whole(staying: Sequence[Checkpoint]) -> None:
         damage.path,
         damage.offset,
         damage.end,
+        damage.suspects,
     )
 
 

@@ -8,11 +8,14 @@ from keras_callbacks_plus.storage.container import ContainerPayload as Container
 from keras_callbacks_plus.storage.container import read_container as read_container
 from keras_callbacks_plus.storage.filesystem import FileSystem as FileSystem
 from keras_callbacks_plus.storage.filesystem import LocalFileSystem as LocalFileSystem
+from keras_callbacks_plus.storage.filesystem import private_folder as private_folder
+from keras_callbacks_plus.storage.locate import check_url as check_url
 from keras_callbacks_plus.storage.locate import filesystem_for as filesystem_for
 from keras_callbacks_plus.storage.locate import is_url as is_url
 from keras_callbacks_plus.storage.locate import split_path as split_path
 from keras_callbacks_plus.storage.manifest import CheckpointRecord as CheckpointRecord
 from keras_callbacks_plus.storage.manifest import LedgerLine as LedgerLine
+from keras_callbacks_plus.storage.rebuild import rebuilt_records as rebuilt_records
 from keras_callbacks_plus.storage.remote import RemoteFileSystem as RemoteFileSystem
 from keras_callbacks_plus.storage.run_snapshot import FORMAT as FORMAT
 from keras_callbacks_plus.storage.run_snapshot import SERIES as SERIES
@@ -34,8 +37,11 @@ __all__ = [
     "Payload",
     "RemoteFileSystem",
     "Sink",
+    "check_url",
     "filesystem_for",
     "is_url",
     "read_container",
+    "rebuilt_records",
     "split_path",
+    "private_folder",
 ]

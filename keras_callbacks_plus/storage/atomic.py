@@ -7,17 +7,17 @@ import itertools
 import os
 import re
 import sys
-import zlib
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from keras_callbacks_plus.storage.checksums import BlockDigest, encode_blocks
 from keras_callbacks_plus.storage.filesystem import FileSystem, write_all
 
-__all__ = ["Payload", "Sink", "Staged", "discard", "is_staging_name", "publish", "stage"]
+__all__ = ["Bytes", "Payload", "Sink", "Staged", "discard", "is_staging_name", "publish", "stage"]
 
 _COUNTER = itertools.count()
 _STAGING = re.compile(r"^\..+\.\d+-\d+\.kcp-tmp$")
-BLOCK = 8 << 20  # bytes between the checksums that locate damage
+BLOCK = 8 << 20  # bytes that are read at once, and sent to the disk at once
 
 
 class Sink(Protocol):
@@ -37,6 +37,21 @@ class Payload(Protocol):
         """Writes all bytes, in order. May run in another thread than the one that made it."""
 
 
+class Bytes:
+    """A payload that is in memory.
+
+    Args:
+        data: Its bytes.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def write_to(self, sink: Sink) -> None:
+        """See `Payload`."""
+        sink.write(self._data)
+
+
 @dataclass(frozen=True)
 class Staged:
     """A file that is complete and durable under a hidden name.
@@ -49,14 +64,16 @@ class Staged:
         descriptor: The open file.
         size: Bytes.
         checksum: `"crc32:<hex>"` of all bytes.
-        blocks: The CRC-32 of the bytes up to the end of each block of 8 MiB.
+        blocks: As in `CheckpointRecord`, like the next.
+        block_size: Bytes in a block.
     """
 
     path: str
     descriptor: int
     size: int
     checksum: str
-    blocks: tuple[str, ...]
+    blocks: str
+    block_size: int
 
 
 class _CheckingSink:
@@ -85,38 +102,11 @@ class _CheckingSink:
         return self._digest.size
 
     def finish(self, path: str) -> Staged:
-        checksum, blocks = self._digest.finish()
-        return Staged(path, self._descriptor, self._digest.size, checksum, blocks)
-
-
-class BlockDigest:
-    """CRC-32 of a stream, at its end and at the end of each block.
-
-    It finds what a disk does to a file: any flipped bit, any damage within 32 bits, and of all
-    else all but one in four billion. A cryptographic digest would take longer than the writing,
-    and guard against nothing more: who can replace a file can replace its checksum beside it.
-    """
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._crc = 0
-        self._blocks: list[str] = []
-
-    def update(self, data: memoryview) -> None:
-        """Takes the next bytes."""
-        while len(data):
-            part = data[: BLOCK - self.size % BLOCK]
-            self._crc = zlib.crc32(part, self._crc)
-            self.size += len(part)
-            if self.size % BLOCK == 0:
-                self._blocks.append(f"{self._crc:08x}")
-            data = data[len(part) :]
-
-    def finish(self) -> tuple[str, tuple[str, ...]]:
-        """The checksum of the whole, and those up to the end of each block."""
-        if self.size % BLOCK:
-            self._blocks.append(f"{self._crc:08x}")
-        return f"crc32:{self._crc:08x}", tuple(self._blocks)
+        digest = self._digest
+        blocks = encode_blocks(digest.blocks)
+        return Staged(
+            path, self._descriptor, digest.size, digest.checksum, blocks, digest.block_size
+        )
 
 
 def is_staging_name(name: str) -> bool:

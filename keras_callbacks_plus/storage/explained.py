@@ -11,8 +11,8 @@ from keras_callbacks_plus.errors import StorageError
 __all__ = ["explained"]
 
 _HINTS = {
-    errno.ENOSPC: "The disk is full: free some space, or keep fewer checkpoints. "
-    "Older checkpoints are as they were.",
+    errno.ENOSPC: "The disk is full: free some space (`kcp rm DIR --keep POLICY` can, even so), "
+    "or keep fewer checkpoints. Older checkpoints are as they were.",
     errno.EACCES: "This user may not write there: choose another folder or change its permissions.",
     errno.EPERM: "This user may not write there: choose another folder or change its permissions.",
     errno.EROFS: "The file system is read-only: choose another folder.",

@@ -8,12 +8,12 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Protocol
 
 from keras_callbacks_plus.storage.explained import explained
 
-__all__ = ["FileSystem", "LocalFileSystem", "temporary_folder"]
+__all__ = ["FileSystem", "LocalFileSystem", "copied", "private_folder", "temporary_folder"]
 
 _TICK = 50_000_000  # nanoseconds; longer than the steps in which disks tell the time
 _HELD: set[tuple[int, str]] = set()  # such a lock does not keep the process itself out
@@ -270,6 +270,47 @@ def write_all(filesystem: FileSystem, descriptor: int, data: Any) -> int:
             raise OSError(errno.EIO, "the file system accepted no more bytes")
         written += count
     return written
+
+
+def copied(chunks: Iterable[bytes], path: str | None) -> Iterator[bytes]:
+    """Yields some bytes, and makes a file of them on the way.
+
+    Args:
+        chunks: The bytes.
+        path: A file of this machine that is not there yet, or `None` for none.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    if path is None:
+        yield from chunks
+        return
+    disk = LocalFileSystem()
+    with explained("write to", path):
+        descriptor = disk.create(path)
+    try:
+        for chunk in chunks:
+            with explained("write to", path):
+                write_all(disk, descriptor, chunk)
+            yield chunk
+    finally:
+        disk.close(descriptor)
+
+
+@contextlib.contextmanager
+def private_folder() -> Iterator[str]:
+    """A folder of this process's own, for files that we write and someone else reads.
+
+    Yields:
+        Its path; it is removed at the end, with all that is in it.
+
+    Raises:
+        StorageError: If it cannot be made.
+    """
+    with explained("write to", tempfile.gettempdir()):
+        folder = tempfile.TemporaryDirectory(prefix="kcp-", ignore_cleanup_errors=True)
+    with folder as path:
+        yield path
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from keras_callbacks_plus.errors import CheckpointCorruptedError
 from keras_callbacks_plus.storage import atomic
 from keras_callbacks_plus.storage.atomic import BLOCK
 from keras_callbacks_plus.storage.explained import explained
-from keras_callbacks_plus.storage.filesystem import FileSystem
+from keras_callbacks_plus.storage.filesystem import FileSystem, copied
 from keras_callbacks_plus.storage.manifest import CheckpointRecord, LedgerLine, Manifest
 from keras_callbacks_plus.storage.rebuild import read_manifest, read_or_rebuild
 from keras_callbacks_plus.storage.verification import verify_bytes
@@ -34,7 +34,7 @@ class Folder:
         self.directory = directory
         self.files = files
         self.clock = clock
-        self._last_read: tuple[Hashable | None, Manifest] = None, Manifest()
+        self._last: tuple[Hashable | None, bytes, Manifest] = None, b"", Manifest()
 
     @property
     def manifest_path(self) -> str:
@@ -58,16 +58,18 @@ class Folder:
         """The manifest as it is now; an empty one where there is none."""
         with explained("read", self.directory):
             version = self.files.version(self.manifest_path)  # before: never newer than it says
-            known, manifest = self._last_read
+            known, data, manifest = self._last
             if version is None or version != known:
-                manifest = read_manifest(self.files, self.manifest_path)
-                self._last_read = version, manifest
+                data, manifest = read_manifest(self.files, self.manifest_path, (data, manifest))
+                self._last = version, data, manifest
         return manifest
 
     def write(self, manifest: Manifest) -> None:
         """Replaces the manifest."""
-        staged = atomic.stage(self.files, self.directory, MANIFEST, _Bytes(manifest.to_bytes()))
+        data = manifest.to_bytes()
+        staged = atomic.stage(self.files, self.directory, MANIFEST, atomic.Bytes(data))
         atomic.publish(self.files, staged, self.manifest_path)
+        self._last = None, data, manifest  # which need not be parsed again
 
     def line(self, path: str, action: str, reason: str) -> LedgerLine:
         """A line for the ledger."""
@@ -86,12 +88,12 @@ class Folder:
             if self.files.exists(path):
                 self.files.remove(path)
 
-    def verify(self, record: CheckpointRecord) -> None:
+    def verify(self, record: CheckpointRecord, copy_to: str | None = None) -> None:
         """See `CheckpointStore.verify`."""
         path = self.path_of(record.path)
         with explained("read", path):
             try:
-                verify_bytes(self.files.read(path, BLOCK), path, record)
+                verify_bytes(copied(self.files.read(path, BLOCK), copy_to), path, record)
             except FileNotFoundError as error:
                 raise CheckpointCorruptedError(f"{path} is gone.", path) from error
             except IsADirectoryError as error:
@@ -106,19 +108,20 @@ class Folder:
             sizes = self.files.sizes(self.directory)
         return all(self._loss(record, sizes, must_match=True) is None for record in records)
 
-    def put_in_order(self, series: str | None) -> list[str]:
+    def put_in_order(self, series: str | None, *, write: bool = True) -> tuple[list[str], Manifest]:
         """Finishes or takes back what was under way, forgets what is lost, and sweeps.
 
         Args:
             series: Whose files must have the size that was committed: one that has another is
                 somebody else's by now, or damaged. It is no longer listed, and stays as it is.
+            write: Whether to write the manifest that comes of it; else the caller does.
 
         Returns:
-            A sentence for each thing found that a user should know of.
+            A sentence for each thing found that a user should know of, and the manifest.
         """
         facts: list[str] = []
         path = self.manifest_path
-        manifest = read_or_rebuild(self.files, self.directory, path, facts.append)
+        manifest = read_or_rebuild(self.files, self.directory, path, facts.append, self.read)
         before = manifest if self.files.exists(path) else Manifest()
         manifest = self._settle_pending(manifest)
         for name in manifest.evicting:
@@ -132,10 +135,10 @@ class Folder:
                 fact, reason = loss
                 facts.append(fact)
                 manifest = self.without(manifest, record, reason)
-        if manifest != before:
+        if manifest != before and write:
             self.write(manifest)
         self._sweep(sizes)
-        return facts
+        return facts, manifest
 
     def without(self, manifest: Manifest, record: CheckpointRecord, reason: str) -> Manifest:
         """The manifest with a checkpoint no longer listed; its file stays.
@@ -192,11 +195,3 @@ class Folder:
                     self.files.remove(path)
             except FileNotFoundError:
                 continue  # its writer has just published it
-
-
-class _Bytes:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def write_to(self, sink: atomic.Sink) -> None:
-        sink.write(self._data)

@@ -9,7 +9,7 @@ from keras_callbacks_plus.errors import InvalidArgumentError
 from keras_callbacks_plus.storage.filesystem import FileSystem, LocalFileSystem
 from keras_callbacks_plus.storage.remote import RemoteFileSystem
 
-__all__ = ["filesystem_for", "is_url", "split_path"]
+__all__ = ["check_url", "filesystem_for", "is_url", "split_path"]
 
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+(::[^/]*)?://")  # one letter alone is a Windows drive
 _COLLAPSED = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:[/\\][^/\\]")
@@ -37,6 +37,27 @@ def filesystem_for(path: str) -> FileSystem:
     return RemoteFileSystem(path) if is_url(path) else LocalFileSystem()
 
 
+def check_url(argument: str, path: str | os.PathLike[str]) -> None:
+    """Raises where a path object has made one slash of the two of a URL.
+
+    Args:
+        argument: Name of the argument, for the error.
+        path: A path of this machine, or a URL.
+
+    Raises:
+        InvalidArgumentError: If it is a URL that lost a slash.
+    """
+    text = str(os.fspath(path))
+    if not isinstance(path, str) and _COLLAPSED.match(text):
+        scheme, _, rest = text.partition(":")
+        raise InvalidArgumentError(
+            argument,
+            path,
+            "a string where it is a URL, because a path object makes one slash of two",
+            f'Write "{scheme}://{rest.lstrip("/")}".',
+        )
+
+
 def split_path(argument: str, path: str | os.PathLike[str]) -> tuple[str, str]:
     """The folder and the name in it.
 
@@ -47,16 +68,9 @@ def split_path(argument: str, path: str | os.PathLike[str]) -> tuple[str, str]:
     Raises:
         InvalidArgumentError: If it is a URL that lost a slash, or has no folder.
     """
+    check_url(argument, path)
     text = str(os.fspath(path))
     if not is_url(text):
-        if not isinstance(path, str) and _COLLAPSED.match(text):
-            scheme, _, rest = text.partition(":")
-            raise InvalidArgumentError(
-                argument,
-                path,
-                "a string where it is a URL, because a path object makes one slash of two",
-                f'Write "{scheme}://{rest.lstrip("/")}".',
-            )
         return os.path.split(text)
     folder, _, name = text.rpartition("/")
     if folder.endswith(("//", ":/")) or not folder:

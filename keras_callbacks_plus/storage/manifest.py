@@ -7,22 +7,25 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 from keras_callbacks_plus.errors import ManifestError
+from keras_callbacks_plus.storage.checksums import encode_blocks
 
 __all__ = [
     "CheckpointRecord",
     "LedgerLine",
     "Manifest",
     "Pending",
+    "as_written",
     "check_bytes",
     "record_from_json",
 ]
 
 FORMAT = "keras-callbacks-plus checkpoints"
-VERSION = 1
+VERSION = 2  # 1 had each value on a line of its own, and the checksums of blocks of 8 MiB
 LEDGER_LENGTH = 1000
 
 
@@ -40,12 +43,14 @@ class CheckpointRecord:
         metrics: Every scalar that was logged.
         size: Bytes.
         checksum: `"crc32:<hex>"` of the file.
-        blocks: Checksums that locate damage: of the bytes up to the end of each 8 MiB.
+        blocks: Checksums that locate damage: of the bytes up to the end of each block, and up to
+            the end; base64 of the CRC-32s, four bytes each, the lowest first.
         time: When it was committed, in seconds since 1970.
         sequence: Its place in the order of commits to the folder.
         kept_because: What the retention policy said last.
         monitor: The metric that its callback ranks by, or `None` where it is not known.
         mode: `"min"` or `"max"`, which value of it is better; `None` where `monitor` is.
+        block_size: Bytes in a block; 8 MiB where version 1 of the manifest did not say.
     """
 
     path: str
@@ -57,16 +62,23 @@ class CheckpointRecord:
     metrics: Mapping[str, float]
     size: int
     checksum: str
-    blocks: tuple[str, ...]
+    blocks: str
     time: float
     sequence: int
     kept_because: str = ""
     monitor: str | None = None
     mode: str | None = None
+    block_size: int = 8 << 20
 
     def with_sequence(self, sequence: int) -> CheckpointRecord:
         """The same with another place in the order of commits."""
         return replace(self, sequence=sequence)
+
+    @cached_property
+    def text(self) -> str:
+        """Its JSON. It is kept, because all records are written again at each commit."""
+        metrics = {name: _encode(value) for name, value in self.metrics.items()}
+        return _dumps({**_values(self), "metrics": metrics})
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,11 @@ class LedgerLine:
     path: str
     action: str
     reason: str
+
+    @cached_property
+    def text(self) -> str:
+        """As in `CheckpointRecord`."""
+        return _dumps(_values(self))
 
 
 @dataclass(frozen=True)
@@ -118,13 +135,20 @@ class Manifest:
         return replace(self, ledger=(*self.ledger, *lines)[-LEDGER_LENGTH:])
 
     def to_bytes(self) -> bytes:
-        """Strict JSON with a checksum over its content."""
-        content = asdict(self)
-        for record in (*content["records"], *_pending_records(content)):
-            record["metrics"] = {k: _encode(v) for k, v in record["metrics"].items()}
-        body = json.dumps(content, allow_nan=False, sort_keys=True)
-        head = {"format": FORMAT, "version": VERSION, "checksum": _checksum(body)}
-        return _encoded({**head, "content": content})
+        """Strict JSON with a checksum over its content, and a line for each record."""
+        pending = "null"
+        if self.pending is not None:
+            staged = _dumps(self.pending.staged)
+            pending = f'{{"record": {self.pending.record.text}, "staged": {staged}}}'
+        content: dict[str, str | list[str]] = {
+            "records": [record.text for record in self.records],
+            "pending": pending,
+            "evicting": [_dumps(name) for name in self.evicting],
+            "ledger": [line.text for line in self.ledger],
+            "next_sequence": _dumps(self.next_sequence),
+        }
+        head = {"format": FORMAT, "version": VERSION, "checksum": _checksum(_as_text(content))}
+        return _laid_out(head, content)
 
     @classmethod
     def from_bytes(cls, data: bytes, path: str) -> Manifest:
@@ -164,7 +188,7 @@ def check_bytes(data: bytes, path: str) -> None:
         ManifestError: If they are damaged, or of a version that is not known here.
     """
     Manifest.from_bytes(data, path)
-    expected = _encoded(json.loads(data))
+    expected = as_written(json.loads(data))
     if data != expected:
         pairs = enumerate(zip(data, expected, strict=False))
         shorter = min(len(data), len(expected))
@@ -176,6 +200,21 @@ def check_bytes(data: bytes, path: str) -> None:
             offset,
             offset + 1,
         )
+
+
+def as_written(document: dict[str, Any]) -> bytes:
+    """The bytes of a manifest with this meaning.
+
+    Args:
+        document: What it is in JSON types, of any version, with its checksum.
+    """
+    if document["version"] == 1:
+        return (json.dumps(document, allow_nan=False, indent=1) + "\n").encode()
+    head = {name: value for name, value in document.items() if name != "content"}
+    items = document["content"].items()
+    return _laid_out(
+        head, {k: [_dumps(v) for v in x] if isinstance(x, list) else _dumps(x) for k, x in items}
+    )
 
 
 def _content(data: bytes, path: str) -> dict[str, Any]:
@@ -191,10 +230,11 @@ def _content(data: bytes, path: str) -> dict[str, Any]:
                 path,
                 0,
                 len(data),
+                is_newer=True,
             )
         content: dict[str, Any] = document["content"]
-        body = json.dumps(content, allow_nan=False, sort_keys=True)
         problem = None
+        body = _dumps(content, sort_keys=version == 1)
         if version < 1 or _checksum(body) != document["checksum"]:
             problem = "its checksum does not match"
         elif foreign := [name for name in _names(content) if not _is_plain(name)]:
@@ -235,12 +275,33 @@ def record_from_json(content: Mapping[str, Any]) -> CheckpointRecord:
     known = {f.name for f in fields(CheckpointRecord)}
     values = {name: value for name, value in content.items() if name in known}
     values["metrics"] = {k: _decode(v) for k, v in values["metrics"].items()}
-    values["blocks"] = tuple(values["blocks"])
+    if isinstance(values["blocks"], list):  # version 1: each in hexadecimal
+        values["blocks"] = encode_blocks(int(crc, 16) for crc in values["blocks"])
     return CheckpointRecord(**values)
 
 
-def _encoded(document: dict[str, Any]) -> bytes:
-    return (json.dumps(document, allow_nan=False, indent=1) + "\n").encode()
+def _laid_out(head: Mapping[str, Any], content: Mapping[str, str | list[str]]) -> bytes:
+    """One line for each record: written fast, and read by people and by `diff`."""
+    text = _as_text(content, newline="\n")
+    return f'{_dumps(head)[:-1]}, "content": {text}}}\n'.encode()
+
+
+def _as_text(content: Mapping[str, str | list[str]], newline: str = "") -> str:
+    """What `_dumps` makes of the same content, from the JSON of its parts."""
+    comma = "," + (newline or " ")
+    parts = []
+    for name, value in content.items():
+        text = value if isinstance(value, str) else f"[{newline}{comma.join(value)}]"
+        parts.append(f"{_dumps(name)}: {text}")
+    return f"{{{newline}{comma.join(parts)}}}"
+
+
+def _values(item: Any) -> dict[str, Any]:
+    return {f.name: getattr(item, f.name) for f in fields(item)}
+
+
+def _dumps(value: Any, *, sort_keys: bool = False) -> str:
+    return json.dumps(value, allow_nan=False, sort_keys=sort_keys)
 
 
 def _encode(value: float) -> float | str:

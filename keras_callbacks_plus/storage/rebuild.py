@@ -11,9 +11,11 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 from keras_callbacks_plus.errors import ManifestError
-from keras_callbacks_plus.storage.atomic import BLOCK, BlockDigest
+from keras_callbacks_plus.storage.atomic import BLOCK
+from keras_callbacks_plus.storage.checksums import BlockDigest, encode_blocks
 from keras_callbacks_plus.storage.file_record import MAX_RECORD, parse_record
 from keras_callbacks_plus.storage.filesystem import FileSystem
 from keras_callbacks_plus.storage.manifest import CheckpointRecord, Manifest, record_from_json
@@ -24,24 +26,32 @@ _ENDINGS = (".keras", ".h5", ".kcp")
 _FOUND = "found in the folder when the manifest was lost"
 
 
-def read_manifest(filesystem: FileSystem, path: str) -> Manifest:
-    """The manifest; an empty one where there is none.
+def read_manifest(
+    filesystem: FileSystem, path: str, last: tuple[bytes, Manifest]
+) -> tuple[bytes, Manifest]:
+    """The manifest and its bytes; an empty one where there is none.
 
     Args:
         filesystem: Where it is.
         path: The file.
+        last: What was read or written before, which is returned where the bytes are still the same.
 
     Raises:
         ManifestError: If it is damaged, or of a version that is not known here.
     """
     try:
-        return Manifest.from_bytes(b"".join(filesystem.read(path, BLOCK)), path)
+        data = b"".join(filesystem.read(path, BLOCK))
     except FileNotFoundError:
-        return Manifest()
+        return b"", Manifest()
+    return last if data == last[0] else (data, Manifest.from_bytes(data, path))
 
 
 def read_or_rebuild(
-    filesystem: FileSystem, directory: str, path: str, tell: Callable[[str], None]
+    filesystem: FileSystem,
+    directory: str,
+    path: str,
+    tell: Callable[[str], None],
+    read: Callable[[], Manifest],
 ) -> Manifest:
     """The manifest; where it is missing or damaged, what the files say of themselves.
 
@@ -50,15 +60,16 @@ def read_or_rebuild(
         directory: The folder.
         path: The manifest's file; a damaged one is set aside, and never removed.
         tell: Takes a sentence for each thing that a user should know of.
+        read: Reads the manifest.
 
     Raises:
         ManifestError: If it is of a version that is not known here.
     """
     if filesystem.exists(path):
         try:
-            return read_manifest(filesystem, path)
+            return read()
         except ManifestError as error:
-            if "is damaged" not in str(error):
+            if error.is_newer:
                 raise
             number = 0
             while filesystem.exists(f"{path}.damaged-{number}"):
@@ -93,7 +104,7 @@ def rebuilt_records(
             continue
         path = filesystem.join(directory, name)
         try:
-            (size, checksum, blocks), tail = _read(filesystem, path)
+            sums, tail = _read(filesystem, path)
         except IsADirectoryError:
             continue
         carried = parse_record(tail)
@@ -102,22 +113,24 @@ def rebuilt_records(
         if name.endswith(".keras") and os.path.isfile(path) and not _is_whole_archive(path):
             tell(f"{path} is damaged, and is not listed.")
             continue
-        content = {**carried, "path": name, "size": size, "checksum": checksum, "blocks": blocks}
+        content = {**carried, **sums, "path": name, "sequence": 0, "kept_because": _FOUND}
         try:
-            found.append(record_from_json({**content, "sequence": 0, "kept_because": _FOUND}))
+            found.append(record_from_json(content))
         except (KeyError, TypeError, ValueError) as error:
             tell(f"{path} carries a record that makes no sense ({error!r}), and is not listed.")
     found.sort(key=lambda record: (record.time, record.path))
     return tuple(record.with_sequence(number) for number, record in enumerate(found))
 
 
-def _read(filesystem: FileSystem, path: str) -> tuple[tuple[int, str, tuple[str, ...]], bytes]:
+def _read(filesystem: FileSystem, path: str) -> tuple[dict[str, Any], bytes]:
+    """Size and checksums of a file, and its end."""
     digest = BlockDigest()
     tail = b""
     for chunk in filesystem.read(path, BLOCK):
         digest.update(memoryview(chunk))
         tail = (tail + chunk)[-MAX_RECORD:]
-    return (digest.size, *digest.finish()), tail
+    blocks = {"blocks": encode_blocks(digest.blocks), "block_size": digest.block_size}
+    return {"size": digest.size, "checksum": digest.checksum, **blocks}, tail
 
 
 def _is_whole_archive(path: str) -> bool:

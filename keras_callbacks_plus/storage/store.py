@@ -95,17 +95,18 @@ class CheckpointStore:
         """
         return self._folder.is_in_order(series)
 
-    def verify(self, record: CheckpointRecord) -> None:
+    def verify(self, record: CheckpointRecord, *, copy_to: str | None = None) -> None:
         """Reads a checkpoint's file, and compares it with what was committed.
 
         Args:
             record: One of `records()`.
+            copy_to: A file of this machine to make of its bytes. Defaults to `None`.
 
         Raises:
             CheckpointCorruptedError: If it differs; the message names the file and the bytes.
             StorageError: If it cannot be read.
         """
-        self._folder.verify(record)
+        self._folder.verify(record, copy_to)
 
     def verify_manifest(self) -> None:
         """Reads the manifest, and checks every byte of it; none at all is fine.
@@ -161,7 +162,7 @@ class CheckpointStore:
         self._folder.make()
         with explained("write to", self.directory), self._folder.locked():
             self._folder.files.watch(self.manifest_path, afresh=True)
-            return self._folder.put_in_order(series)
+            return self._folder.put_in_order(series)[0]
 
     def disown(self, record: CheckpointRecord, reason: str) -> None:
         """Takes a checkpoint off the list; its file stays where it is.
@@ -183,8 +184,7 @@ class CheckpointStore:
             if not files.exists(self.directory):
                 return
             with self._folder.locked():
-                self._folder.put_in_order(None)
-                if self._folder.read().records:
+                if self._folder.put_in_order(None)[1].records:
                     return
                 self._folder.remove_own()
             if not files.names(self.directory):

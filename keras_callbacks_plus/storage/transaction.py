@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 from keras_callbacks_plus.storage import atomic
 from keras_callbacks_plus.storage.atomic import Payload, Staged
 from keras_callbacks_plus.storage.folder import Folder
+from keras_callbacks_plus.storage.full_disk import record_and_remove
 from keras_callbacks_plus.storage.manifest import CheckpointRecord, Manifest, Pending
 
 __all__ = ["Transaction"]
@@ -102,14 +104,20 @@ class Transaction:
         folder = self._folder
         try:
             with folder.locked():
-                self.facts = tuple(folder.put_in_order(self._series))
-                manifest = folder.read()
+                is_new = self._staged is not None
+                # where nothing is, removing may have to free the space for the manifest first
+                facts, manifest = folder.put_in_order(self._series, write=is_new)
+                self.facts = tuple(facts)
                 if self._staged is not None:
                     manifest = self._publish(manifest, self._staged)
                 manifest, gone = self._apply(manifest)
-                folder.write(manifest)
-                for name in gone:
-                    folder.remove(name)
+                record_and_remove(
+                    functools.partial(folder.write, manifest),
+                    folder.remove,
+                    gone,
+                    folder.manifest_path,
+                    may_remove_first=not is_new,
+                )
         except BaseException:
             self.discard()
             raise
@@ -127,6 +135,7 @@ class Transaction:
             size=staged.size,
             checksum=staged.checksum,
             blocks=staged.blocks,
+            block_size=staged.block_size,
             time=folder.clock(),
             sequence=manifest.next_sequence,
         )
@@ -153,6 +162,7 @@ class Transaction:
                 continue
             if reason != record.kept_because:
                 lines.append(self._folder.line(record.path, "kept", reason))
-            kept.append(replace(record, kept_because=reason))
+                record = replace(record, kept_because=reason)
+            kept.append(record)
         manifest = replace(manifest, records=tuple(kept), evicting=tuple(gone))
         return manifest.with_lines(*lines), gone

@@ -21,7 +21,7 @@ def commit(folder, name, metrics=None, *, data=None, epoch=None, batch=None, **f
     """Commits one file.
 
     Args:
-        folder: Path.
+        folder: Path, or a store.
         name: String.
         metrics: What was logged.
         data: Bytes; by default some that tell the file's name.
@@ -29,7 +29,9 @@ def commit(folder, name, metrics=None, *, data=None, epoch=None, batch=None, **f
         batch: Integer or `None`.
         **facts: `series`, `kind`, `monitor`, `mode`, `clock` where they are not the usual ones.
     """
-    store = CheckpointStore(folder, clock=facts.pop("clock", lambda: 1_700_000_000.0))
+    clock = facts.pop("clock", lambda: 1_700_000_000.0)
+    is_store = isinstance(folder, CheckpointStore)
+    store = folder if is_store else CheckpointStore(folder, clock=clock)
     usual = {"series": TEMPLATE, "kind": "model"}
     with store.transaction() as transaction:
         transaction.commit(

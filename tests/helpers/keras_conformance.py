@@ -12,6 +12,9 @@ collect:
         )
     )
 
+A long test of many cases need not be skipped for one of them: `dropped` takes out those cases whose
+`# Case N` marks it names, and `reworded` replaces a text that Keras expects, such as a message.
+
 Keras itself is not patched: only the loaded module sees our class.
 """
 
@@ -19,10 +22,11 @@ from __future__ import annotations
 
 import importlib.util
 import pathlib
+import re
 import sys
 import types
 import unittest
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -52,7 +56,12 @@ class _Marks:
 
 
 def keras_test_cases(
-    name: str, ours: Mapping[str, type], *, different: Mapping[str, str] | None = None
+    name: str,
+    ours: Mapping[str, type],
+    *,
+    different: Mapping[str, str] | None = None,
+    dropped: Mapping[str, str] | None = None,
+    reworded: Mapping[str, str] | None = None,
 ) -> dict[str, type[unittest.TestCase]]:
     """Loads `keras/src/callbacks/<name>_test.py` of the installed Keras.
 
@@ -61,6 +70,10 @@ def keras_test_cases(
         ours: Name of a class in `keras.callbacks` -> our class.
         different: `"Case.test"` -> why ours differs on purpose. Such a test is skipped with that
             reason; a name that Keras does not have is an error.
+        dropped: `"5"` -> why ours differs on purpose in `# Case 5`. A mark that Keras does not
+            have is an error.
+        reworded: A text of Keras's -> what stands for it here. One that Keras does not have is an
+            error.
 
     Returns:
         Name -> test case, for the `globals()` of a test module.
@@ -73,15 +86,19 @@ def keras_test_cases(
         pytest.skip(f"this Keras ships no {path.name}", allow_module_level=True)
     spec = importlib.util.spec_from_file_location(f"keras_own_{name}_test", path)
     assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    text = path.read_text(encoding="utf-8")
+    source = without_cases(text, dropped or ())
+    for theirs, replacement in (reworded or {}).items():
+        if theirs not in source:
+            raise LookupError(f"{path.name} has no {theirs}")
+        source = source.replace(theirs, replacement)
     original = sys.modules["pytest"]
     sys.modules["pytest"] = _Replaced(original, {"mark": _Marks()})
     try:
-        spec.loader.exec_module(module)
+        exec(compile(source, str(path), "exec"), vars(module))
     finally:
         sys.modules["pytest"] = original
-    text = path.read_text(encoding="utf-8")
     absent = [class_name for class_name in ours if class_name not in text]
     if absent or not _replace_classes(module, ours):
         raise LookupError(f"{path.name} does not test {', '.join(absent or ours)}")
@@ -97,6 +114,31 @@ def keras_test_cases(
         method = getattr(cases[case_name], test_name)
         setattr(cases[case_name], test_name, unittest.skip(f"differs on purpose: {reason}")(method))
     return cases
+
+
+def without_cases(source: str, cases: Collection[str]) -> str:
+    """A test without some of its cases; every other line keeps its number.
+
+    Args:
+        source: The text of a test file.
+        cases: As in `# Case 8a: ...`, which stands before a case; it ends before the next one, or
+            with its function.
+    """
+    lines, kept = source.splitlines(), []
+    inside: str | None = None  # the indentation of what is dropped
+    found = set()
+    for line in lines:
+        mark = re.match(r"(\s+)# Case (\w+)\b", line)
+        indentation = line[: len(line) - len(line.lstrip())]
+        if mark is not None:
+            inside = mark[1] if mark[2] in cases else None
+            found |= {mark[2]} & set(cases)
+        elif inside is not None and line.strip() and len(indentation) < len(inside):
+            inside = None
+        kept.append(line if inside is None else "")
+    if found != set(cases):
+        raise LookupError(f"there is no case {', '.join(sorted(set(cases) - found))}")
+    return "\n".join(kept) + "\n"
 
 
 def _replace_classes(module: types.ModuleType, ours: Mapping[str, type]) -> int:

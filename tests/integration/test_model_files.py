@@ -25,8 +25,8 @@ from keras_callbacks_plus.errors import (
 )
 from tests.helpers import model_zoo
 
-# Trained further, from our file and from Keras's; for the others equal values say the same
-RUN = ("functional", "own_variables_and_assets", "mixed_float16")
+# Not trained further on JAX, which takes half a minute to compile each; equal values say the same
+LONG = frozenset({"recurrent", "scheduled", "subclassed"})
 KINDS = {True: ".weights.h5", False: ".keras"}
 
 
@@ -103,6 +103,11 @@ def assert_equal_lists(ours, stock):
         np.testing.assert_array_equal(a, b)
 
 
+def says(model, x):
+    """Its predictions, in a list."""
+    return [keras.ops.convert_to_numpy(model(x, training=False)).astype("float32")]
+
+
 def load(path):
     """The model; where the file is silent (the seeds of a layer in a layer) always the same."""
     keras.utils.set_random_seed(3)
@@ -123,6 +128,7 @@ class TestZoo:
             if isinstance(layer, model_zoo.Own):  # state that no variable shows
                 layer.table, layer.words = layer.table + 1, ["changed", "later"]
         payload = writer.capture()
+        said = says(case.model, case.x)
         case.model.save(tmp_path / "stock.keras")
         if name not in model_zoo.UNTRAINED:
             case.train()  # what was captured must not follow
@@ -131,11 +137,11 @@ class TestZoo:
 
         mine, stock = map(case.with_model, map(load, (ours, tmp_path / "stock.keras")))
         assert_equal_lists(values(mine.model), values(stock.model))
-        if name not in RUN:
+        assert_equal_lists(says(mine.model, case.x), says(stock.model, case.x))
+        for now, then in zip(says(mine.model, case.x), said, strict=True):
+            np.testing.assert_allclose(now, then, rtol=1e-5, atol=1e-6)  # LoRA is merged into a sum
+        if name in model_zoo.UNTRAINED or (name in LONG and keras.backend.backend() == "jax"):
             return
-        np.testing.assert_array_equal(
-            mine.model.predict(case.x, verbose=0), stock.model.predict(case.x, verbose=0)
-        )
         assert mine.train(2) == stock.train(2)
         assert_equal_lists(values(mine.model), values(stock.model))
 
@@ -150,6 +156,23 @@ class TestZoo:
         case.model.load_weights(ours)
         if name != "lora":  # whose matrices Keras merges into the kernel as it saves
             assert_equal_lists(values(case.model), expected)
+
+
+def test_int8_on_top_of_lora_is_what_keras_makes_of_it(tmp_path):
+    """What is loaded is not what the saved model said, and cannot be: Keras merges the matrices of
+    LoRA into the kernel as it saves, and quantizes the sum anew, with a new scale (`Dense.
+    _get_kernel_with_merged_lora`). Keras's own file says the same as ours, bit for bit.
+    """
+    case = model_zoo.build("lora")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have a `quantize` method")
+        case.model.quantize("int8")
+    ours = save(ModelFileWriter(case.model, weights_only=False).capture(), tmp_path / "ours.keras")
+    case.model.save(tmp_path / "stock.keras")
+    assert_same_archive(ours, tmp_path / "stock.keras")
+    mine, stock = load(ours), load(tmp_path / "stock.keras")
+    assert_equal_lists(values(mine), values(stock))
+    assert_equal_lists(says(mine, case.x), says(stock, case.x))
 
 
 @pytest.mark.tensorflow

@@ -15,7 +15,11 @@ import numpy as np
 import pytest
 
 import keras_callbacks_plus as kcp
-from keras_callbacks_plus.errors import InvalidArgumentError, StorageError
+from keras_callbacks_plus.errors import (
+    CheckpointCorruptedError,
+    InvalidArgumentError,
+    StorageError,
+)
 from keras_callbacks_plus.storage import CheckpointStore, RemoteFileSystem
 from keras_callbacks_plus.storage.remote import Session
 from tests.helpers.faulty_http import FaultyProxy
@@ -361,3 +365,25 @@ def test_backup_and_restore_refuses_a_url(s3):
         kcp.BackupAndRestore(f"{s3.url}/backup")
     with pytest.raises(InvalidArgumentError, match='Write "s3://bucket/backup"'):
         kcp.BackupAndRestore(Path("s3://bucket/backup"))
+
+
+def test_checkpoints_are_read_back_verified_and_loaded(s3):
+    """Larger than one request, so that it comes in parts."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.ones((8, 4), "float32")
+    checkpoint = kcp.ModelCheckpoint(f"{s3.url}/{{epoch}}.keras", monitor="loss")
+    model.fit(x, x[:, :1], epochs=2, verbose=0, callbacks=[checkpoint])
+    commit(CheckpointStore(s3.url), "large", LARGE, keep=9)
+    saved = kcp.checkpoints(s3.url)
+    assert [c.name for c in saved] == ["1.keras", "2.keras", "large"]
+    saved.verify()
+    loaded = saved.best("loss", series="{epoch}.keras").load_model()
+    np.testing.assert_array_equal(loaded.get_weights()[0], model.get_weights()[0])
+    damaged = bytearray(s3.cat_file(f"{s3.url}/large"))
+    damaged[LARGE - 5] ^= 1
+    s3.pipe_file(f"{s3.url}/large", bytes(damaged))
+    with pytest.raises(CheckpointCorruptedError, match=f"it is byte {LARGE - 5}"):
+        saved[2].verify()
+    saved.prune(kcp.policies.LatestN(1))
+    assert set(contents(s3)) == {"2.keras", "large"}

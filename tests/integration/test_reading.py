@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 
 import keras
 import numpy as np
@@ -89,6 +90,49 @@ def test_a_weights_file_loads_into_a_model(tmp_path):
     model = new_model(seed=8)
     best.load_weights(model, skip_mismatch=False)
     assert_says(model, said[1])
+
+
+@pytest.mark.parametrize(("name", "weights"), [("{epoch}.keras", False), ("w.weights.h5", True)])
+def test_models_and_weights_load_from_an_object_store(name, weights, tmp_path, monkeypatch):
+    """Keras opens files of this machine: a copy is fetched, compared on the way, and removed."""
+    pytest.importorskip("fsspec")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    url = f"memory://{tmp_path.name}/{weights}"
+    said = train(
+        VALUES, kcp.ModelCheckpoint(f"{url}/{name}", save_weights_only=weights, save_best_only=True)
+    )
+    best = kcp.checkpoints(url).best()
+    if not weights:
+        assert_says(best.load_model(), said[1])
+    model = new_model(seed=8)
+    best.load_weights(model)
+    assert_says(model, said[1])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_object_loads_nothing(tmp_path, monkeypatch):
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    train([0.5], kcp.ModelCheckpoint(f"memory://{tmp_path.name}/a.keras"))
+    saved = kcp.checkpoints(f"memory://{tmp_path.name}")
+    data = bytearray(fsspec.filesystem("memory").cat_file(saved[0].path))
+    data[len(data) // 2] ^= 4
+    fsspec.filesystem("memory").pipe_file(saved[0].path, bytes(data))
+    with pytest.raises(CheckpointCorruptedError) as error:
+        saved[0].load_model()
+    assert error.value.path == saved[0].path
+    assert error.value.suspects == (len(data) // 2,)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_whose_manifest_was_lost_is_read_back(trained):
+    folder, said = trained
+    (folder / "checkpoints.json").unlink()
+    with pytest.warns(CheckpointWarning, match="Listed are the 3 checkpoints"):
+        saved = kcp.checkpoints(folder)
+    assert (saved[0].monitor, saved[0].mode, saved[0].step) == ("val_loss", "min", 3)
+    assert_says(saved.best().load_model(), said[1])
+    assert not (folder / "checkpoints.json").exists()
 
 
 def test_a_damaged_file_loads_nothing(trained):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ import pytest
 from keras_callbacks_plus import cli
 from keras_callbacks_plus._terminal import Terminal, format_table
 from keras_callbacks_plus.storage import CheckpointStore
+from keras_callbacks_plus.storage.file_record import encode_record
 from tests.helpers.checkpoint_folder import commit, damage
 
 LOSSES = {"epoch-01.keras": 0.9, "epoch-02.keras": 0.25, "epoch-03.keras": math.nan}
@@ -331,14 +333,107 @@ def test_as_a_process_of_its_own(folder):
     assert [answer["ok"] for answer in json.loads(checked.stdout)] == [True, True, False, True]
 
 
-@pytest.mark.parametrize("command", ["ls", "verify", "best", "rm"])
-def test_a_folder_without_checkpoints_is_an_error_that_says_where_there_are_some(
+EMPTY = {"ls": [], "verify": [], "best": None, "rm": []}
+
+
+@pytest.mark.parametrize("command", EMPTY)
+def test_a_folder_without_checkpoints_is_a_no_that_says_where_there_are_some(
     folder, capsys, command
 ):
-    assert cli.main([command, str(folder.parent)]) == 2
+    assert cli.main([command, str(folder.parent)]) == 1
     assert f"There are some in {folder}." in capsys.readouterr().err
+    assert cli.main([command, "--json", str(folder.parent)]) == 1
+    assert json.loads(capsys.readouterr().out) == EMPTY[command]
     assert cli.main([command, str(folder / "nowhere")]) == 2
     assert "There is no folder" in capsys.readouterr().err
+
+
+def test_a_folder_without_snapshots_is_a_no(folder, capsys):
+    assert cli.main(["inspect", str(folder)]) == 1
+    assert "There is no snapshot" in capsys.readouterr().err
+
+
+def test_best_json_is_null_where_there_is_none(folder, capsys):
+    for name in LOSSES:
+        damage(folder / name)
+    assert cli.main(["best", "--json", str(folder)]) == 1
+    assert json.loads(capsys.readouterr().out) is None
+
+
+@pytest.mark.parametrize("arguments", [["ls"], ["ls", "--json"], ["verify"], ["best"]])
+def test_a_reader_that_leaves_early_is_no_error(folder, arguments):
+    """As in `kcp ls runs/a | head -2`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "keras_callbacks_plus.cli", *arguments, str(folder)]
+    with open(writing, "wb") as nobody_reads:
+        done = subprocess.run(
+            command, stdout=nobody_reads, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+# ------------------------------------------------------------------ the manifest is lost
+
+
+@pytest.fixture
+def lost(folder):
+    """Files that carry their own record, and no manifest."""
+    for path in folder.iterdir():
+        path.unlink()
+    for i, loss in enumerate([0.5, 0.25]):
+        carried = {"series": "s", "kind": "weights", "epoch": i, "batch": None, "step": i}
+        carried |= {"metrics": {"val_loss": loss}, "time": float(i)}
+        (folder / f"{i}.weights.h5").write_bytes(b"weights" + encode_record(carried))
+    return folder
+
+
+def test_without_the_manifest_the_files_are_listed_and_it_is_said(lost, capsys):
+    assert cli.main(["ls", "--json", str(lost)]) == 0
+    out, err = capsys.readouterr()
+    assert [r["epoch"] for r in json.loads(out)] == [0, 1]
+    assert "checkpoints.json is gone" in err
+    assert cli.main(["best", str(lost)]) == 0
+    assert capsys.readouterr().out == f"{lost / '1.weights.h5'}\n"
+    assert not (lost / "checkpoints.json").exists()
+
+
+def test_without_the_manifest_no_file_is_called_whole(lost, capsys):
+    assert cli.main(["verify", "--json", str(lost)]) == 1
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert answer["path"] == str(lost / "checkpoints.json")
+    assert "is gone: there is nothing to compare the files with" in answer["error"]
+
+
+def test_rm_writes_the_lost_manifest_anew(lost, capsys):
+    assert cli.main(["rm", str(lost), "0.weights.h5"]) == 0
+    assert [r.path for r in CheckpointStore(lost).records()] == ["1.weights.h5"]
+
+
+# ------------------------------------------------------------------ an object store
+
+
+def test_every_command_takes_a_url(capsys):
+    fsspec = pytest.importorskip("fsspec")
+    url = "memory://commands/run"
+    for i, loss in enumerate([0.5, 0.25, 0.75]):
+        commit(url, f"{i}.keras", {"val_loss": loss})
+    assert cli.main(["ls", "--json", url]) == 0
+    assert [r["path"] for r in json.loads(capsys.readouterr().out)] == [
+        f"{url}/{i}.keras" for i in range(3)
+    ]
+    assert cli.main(["best", url]) == 0
+    assert capsys.readouterr().out == f"{url}/1.keras\n"
+    assert cli.main(["verify", url]) == 0
+    assert capsys.readouterr().out.count("ok  ") == 4
+    assert cli.main(["rm", url, "--keep", "BestN(2)", "--yes"]) == 0
+    assert [r.path for r in CheckpointStore(url).records()] == ["0.keras", "1.keras"]
+    fsspec.filesystem("memory").pipe_file(f"{url}/0.keras", b"other")
+    capsys.readouterr()
+    assert cli.main(["verify", url]) == 1
+    assert f"FAIL  {url}/0.keras is damaged" in capsys.readouterr().out
+    assert cli.main(["ls", "memory://commands/nowhere"]) == 2
+    assert "There is nothing in memory://commands/nowhere." in capsys.readouterr().err
 
 
 def test_a_plain_table_is_aligned():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import warnings
 
 import pytest
@@ -167,6 +169,19 @@ def test_a_damaged_manifest_is_an_error_and_stays(folder):
     with pytest.raises(ManifestError, match="checkpoints.json is damaged"):
         kcp.checkpoints(folder)
     assert (folder / "checkpoints.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("again", [lambda x: pickle.loads(pickle.dumps(x)), copy.deepcopy])
+def test_they_can_be_sent_to_another_process(folder, again):
+    saved = kcp.checkpoints(folder)
+    one = again(saved[1])
+    assert one == saved[1]
+    one.verify()
+    with pytest.raises(TypeError):
+        one.metrics["val_loss"] = 0.0
+    (folder / "checkpoints.json").unlink()
+    assert [c.path for c in again(saved)] == [c.path for c in saved]
+    assert again(saved).best().name == "02.keras"
 
 
 def test_reading_changes_nothing(folder):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import zlib
 
 import pytest
 
 from keras_callbacks_plus.errors import CheckpointCorruptedError
 from keras_callbacks_plus.storage import CheckpointStore, LocalFileSystem, atomic
+from keras_callbacks_plus.storage.checksums import decode_blocks
 
 MIB = 1 << 20
 
@@ -61,11 +61,12 @@ def test_the_checksum_is_the_crc_32_that_every_tool_knows_however_the_bytes_arri
     whole = commit(CheckpointStore(tmp_path), Chunks(data))
     parts = commit(CheckpointStore(tmp_path), Chunks(data[:3], data[3 : 9 * MIB], data[9 * MIB :]))
     assert whole.checksum == parts.checksum == f"crc32:{zlib.crc32(data):08x}"
-    ends = [8 * MIB, 16 * MIB, len(data)]
-    assert whole.blocks == parts.blocks == tuple(f"{zlib.crc32(data[:end]):08x}" for end in ends)
+    assert whole.block_size == parts.block_size == MIB // 4
+    assert whole.blocks == parts.blocks
+    assert decode_blocks(whole.blocks)[5] == zlib.crc32(data[: 6 * MIB // 4])
 
 
-@pytest.mark.parametrize("position", [0, 8 * MIB - 1, 8 * MIB, 16 * MIB + 4])
+@pytest.mark.parametrize("position", [0, MIB // 4 - 1, MIB // 4, 16 * MIB + 4])
 def test_one_flipped_bit_is_found_and_located(tmp_path, position):
     store = CheckpointStore(tmp_path)
     record = commit(store, Chunks(bytes(16 * MIB + 5)))
@@ -73,10 +74,27 @@ def test_one_flipped_bit_is_found_and_located(tmp_path, position):
     with open(tmp_path / "a.keras", "r+b") as file:
         file.seek(position)
         file.write(b"\x10")
-    start = position // (8 * MIB) * 8 * MIB
-    end = min(start + 8 * MIB, 16 * MIB + 5)
-    with pytest.raises(CheckpointCorruptedError, match=re.escape(f"bytes {start} and {end}:")):
+    start = position // (MIB // 4) * (MIB // 4)
+    end = min(start + MIB // 4, 16 * MIB + 5)
+    with pytest.raises(CheckpointCorruptedError) as error:
         store.verify(record)
+    assert f"between bytes {start} and {end}: it has" in str(error.value)
+    assert f"If one byte alone is wrong, it is byte {position}. Use another" in str(error.value)
+    assert (error.value.offset, error.value.end) == (start, end)
+    assert error.value.suspects == (position,)
+
+
+def test_damage_of_many_bytes_has_a_range_and_no_byte(tmp_path):
+    store = CheckpointStore(tmp_path)
+    record = commit(store, Chunks(bytes(MIB)))
+    with open(tmp_path / "a.keras", "r+b") as file:
+        file.seek(MIB // 2)
+        file.write(b"a page that is not ours" * 100)
+    with pytest.raises(CheckpointCorruptedError) as error:
+        store.verify(record)
+    assert (error.value.offset, error.value.end) == (MIB // 2, MIB // 2 + MIB // 4)
+    assert error.value.suspects == ()
+    assert "alone" not in str(error.value)
 
 
 def test_a_file_of_another_length_is_found(tmp_path):

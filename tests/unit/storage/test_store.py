@@ -148,7 +148,7 @@ def test_a_manifest_of_a_newer_format_is_refused(tmp_path):
     store = CheckpointStore(tmp_path)
     commit(store, "a", "a")
     path = tmp_path / "checkpoints.json"
-    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    path.write_text(path.read_text().replace('"version": 2', '"version": 3'))
     with pytest.raises(ManifestError, match="Install a newer keras-callbacks-plus"):
         store.recover()
 
