@@ -15,6 +15,7 @@ from keras_callbacks_plus._keras.csv_log import (
     is_csv_logger,
     restore_csv_log,
 )
+from keras_callbacks_plus._keras.held_parts import variable_groups
 from keras_callbacks_plus._keras.plain_data import (
     is_plain,
     outline_copy,
@@ -212,10 +213,8 @@ def _variables_of_model(callback: Any) -> frozenset[int]:
     model = getattr(callback, "model", None)
     if model is None:
         return frozenset()
-    optimizer = getattr(model, "optimizer", None)
-    parts = [model.variables, model.metrics_variables]
-    parts += [part.variables for part in (optimizer,) if part is not None]
-    return frozenset(id(variable) for part in parts for variable in part)
+    groups = [*variable_groups(model).values(), model.metrics_variables]
+    return frozenset(id(variable) for group in groups for variable in group)
 
 
 def _may_keep_state(callback: Any) -> bool:

@@ -226,6 +226,34 @@ def test_another_model_in_a_callback_is_kept():
     assert after.teacher.get_weights()[0].tolist() == [[1.0], [1.0]]
 
 
+def test_what_is_of_the_model_is_kept_with_it_alone():
+    model = OwnModel()
+    model.compile("adam", "mse")
+    model.fit(np.ones((2, 2)), np.ones((2, 1)), verbose=0)
+    callback = Stranger()
+    callback.set_model(model)
+    callback.second, callback.first = model.second, model.optimizer
+    callback.parts = [model, model.dense, model.dense.kernel]
+    states = CallbackStates([callback])
+    for variable in [*model.variables, *model.optimizer.variables, *model.second.variables]:
+        variable.assign(variable + 1)
+    assert states.capture() == ([{"attributes": {}}], [])
+
+
+class OwnModel(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+        self.second = keras.optimizers.Adam()
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.second.build(self.dense.trainable_variables)
+
+    def call(self, x):
+        return self.dense(x)
+
+
 def test_a_long_list_that_does_not_change_is_neither_copied_nor_compared_name_by_name():
     names = [f"{i:08d}.jpg" for i in range(300_000)]
     callback = Stranger()
