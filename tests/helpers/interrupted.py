@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import warnings
 
 import keras
@@ -62,6 +63,8 @@ def train(folder, make=plain_model, data=arrays, place=None, callbacks=(), get=N
     """
     keras.utils.clear_session()
     keras.utils.set_random_seed(more.pop("seed", 1))
+    if "torch" in sys.modules:  # which Keras seeds where it is the backend
+        sys.modules["torch"].manual_seed(1)
     made = data()
     model = make()
     backup = kcp.BackupAndRestore(
