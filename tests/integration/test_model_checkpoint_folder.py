@@ -358,12 +358,16 @@ def test_a_copy_that_keras_cannot_write_does_not_end_fit_if_so_asked(tmp_path, m
     assert files(tmp_path) == []
 
 
-def test_an_error_is_raised_by_whose_it_is_and_there_is_no_snapshot_of_it(tmp_path, monkeypatch):
+def test_an_error_is_raised_by_whose_it_is_and_there_is_no_snapshot_of_it(
+    tmp_path, monkeypatch, caplog
+):
     checkpoint = kcp.ModelCheckpoint(tmp_path / "{epoch}.keras")
     backup = kcp.BackupAndRestore(tmp_path / "backup")
     no_room_for(monkeypatch, "2.keras")
     with pytest.raises(StorageError, match=r"^Writing checkpoints of \{epoch\}.keras in the back"):
         train([0.5, 0.4, 0.3, 0.2], backup, checkpoint)
+    assert "No snapshot is taken, as ModelCheckpoint has failed" in caplog.text
+    assert "a callback failed" not in caplog.text  # nobody else has an error to tell
     newest = CheckpointStore(tmp_path / "backup").records()[-1]
     assert newest.epoch == 1  # the second epoch is to be done again, with its checkpoint
 
