@@ -20,7 +20,7 @@ from keras_callbacks_plus.errors import (
 )
 from keras_callbacks_plus.storage import CheckpointStore
 from keras_callbacks_plus.storage.filesystem import LocalFileSystem
-from tests.helpers.new_process import new_process
+from tests.helpers.trainings import forget_what_was_trained
 
 pytestmark = pytest.mark.backend
 
@@ -110,7 +110,7 @@ def test_a_new_process_goes_on_with_the_ranking(tmp_path):
         )
 
     train([0.5, 0.3], fresh())
-    new_process()
+    forget_what_was_trained()
     second = fresh()
     train([0.9, 0.4, 0.6], second)
     assert files(tmp_path) == ["02-0.3.weights.h5", "02-0.4.weights.h5"]
@@ -121,7 +121,7 @@ def test_a_worse_model_never_replaces_a_better_file(tmp_path):
     path = tmp_path / "best.keras"
     train([0.5, 0.1], kcp.ModelCheckpoint(path, save_best_only=True))
     before = path.read_bytes()
-    new_process()
+    forget_what_was_trained()
     train([0.9, 0.8], kcp.ModelCheckpoint(path, save_best_only=True))
     assert path.read_bytes() == before
 
@@ -139,7 +139,7 @@ def test_under_one_name_the_best_stays(tmp_path, arguments):
     path = tmp_path / "best.weights.h5"
     checkpoint = kcp.ModelCheckpoint(path, save_weights_only=True, **arguments)
     train([0.5, 0.1, 0.9], checkpoint)
-    new_process()
+    forget_what_was_trained()
     train([0.3], kcp.ModelCheckpoint(path, save_weights_only=True, **arguments))
     assert [r.metrics["val_loss"] for r in CheckpointStore(tmp_path).records()] == [0.1]
     assert files(tmp_path) == ["best.weights.h5"]
@@ -155,7 +155,7 @@ def test_the_names_of_another_run_do_not_cost_its_best(tmp_path):
         )
 
     train([0.1, 0.5], fresh())
-    new_process()
+    forget_what_was_trained()
     train([0.2, 0.8, 0.9], fresh())
     scores = {r.path: r.metrics["val_loss"] for r in CheckpointStore(tmp_path).records()}
     assert scores == {"01.weights.h5": 0.1, "01-v1.weights.h5": 0.2}
@@ -349,7 +349,7 @@ def test_a_lost_manifest_is_rebuilt_from_the_files_and_the_ranking_goes_on(tmp_p
     before = CheckpointStore(tmp_path).records()
     (tmp_path / "checkpoints.json").unlink()
     (tmp_path / "mine.weights.h5").write_bytes(b"not a checkpoint of ours")
-    new_process()
+    forget_what_was_trained()
     second = fresh()
     with pytest.warns(CheckpointWarning, match="had no manifest; its 2 checkpoints were listed"):
         train([0.6, 0.2], second)

@@ -22,7 +22,7 @@ from keras_callbacks_plus.errors import (
 )
 from keras_callbacks_plus.storage import CheckpointStore
 from keras_callbacks_plus.storage.filesystem import LocalFileSystem
-from tests.helpers.new_process import new_process
+from tests.helpers.trainings import forget_what_was_trained
 from tests.integration.test_model_checkpoint import files, new_model, no_room_for, train
 
 pytestmark = pytest.mark.backend
@@ -92,7 +92,7 @@ def two_writers(monkeypatch, one, other):
     begin(one, new_model(1))
     save(one, 0.5)
     held.is_held.wait()
-    new_process()
+    forget_what_was_trained()
     begin(other, new_model(2))
     save(other, 0.1)
     other.on_train_end()
@@ -181,7 +181,7 @@ def test_a_resumed_run_goes_on_with_its_own_ranking(tmp_path, another_process):
     assert scores(tmp_path) == {"best.weights.h5": 0.3}
     before = (tmp_path / "best.weights.h5").read_bytes()
     if another_process:
-        new_process()
+        forget_what_was_trained()
     resumed = fold()
     assert resumed.best == 0.3
     assert (tmp_path / "best.weights.h5").read_bytes() == before
@@ -189,7 +189,7 @@ def test_a_resumed_run_goes_on_with_its_own_ranking(tmp_path, another_process):
 
 def test_a_ranking_that_is_taken_up_is_said(tmp_path, capsys):
     train([0.5, 0.1], best_weights(tmp_path))
-    new_process()
+    forget_what_was_trained()
     train([0.9], best_weights(tmp_path, verbose=1))
     said = capsys.readouterr().out
     assert f"goes on with the 1 checkpoint in {tmp_path}, best val_loss 0.1" in said
@@ -198,7 +198,7 @@ def test_a_ranking_that_is_taken_up_is_said(tmp_path, capsys):
 
 def test_every_n_of_a_second_run_is_kept_beside_that_of_the_first(tmp_path):
     for run in range(2):
-        new_process()
+        forget_what_was_trained()
         keep = policies.EveryN(2)
         train([1.0 + run] * 4, kcp.ModelCheckpoint(tmp_path / "{epoch}.keras", keep=keep))
     assert files(tmp_path) == ["2-v1.keras", "2.keras", "4-v1.keras", "4.keras"]
@@ -238,7 +238,7 @@ def test_a_damaged_best_file_does_not_keep_worse_ones_out(tmp_path, damage):
     train([0.5, 0.1], best_weights(tmp_path))
     damage(tmp_path / "best.weights.h5")
     damaged = (tmp_path / "best.weights.h5").read_bytes()
-    new_process()
+    forget_what_was_trained()
     checkpoint = best_weights(tmp_path)
     told = said_by(lambda: train([0.3, 0.2], checkpoint))
     assert "best.weights.h5 is damaged between" in told or "best.weights.h5 has 100 bytes" in told
@@ -251,7 +251,7 @@ def test_a_damaged_best_file_does_not_keep_worse_ones_out(tmp_path, damage):
 def test_the_best_of_the_whole_files_counts_where_a_better_one_is_damaged(tmp_path):
     train([0.3, 0.1], best_weights(tmp_path, name="{epoch}.weights.h5", max_to_keep=2))
     flip_a_bit(tmp_path / "2.weights.h5")
-    new_process()
+    forget_what_was_trained()
     checkpoint = best_weights(tmp_path, name="{epoch}.weights.h5", max_to_keep=2)
     with pytest.warns(CheckpointWarning, match="It is left as it is, and no longer listed"):
         train([0.9], checkpoint)
@@ -262,7 +262,7 @@ def test_the_best_of_the_whole_files_counts_where_a_better_one_is_damaged(tmp_pa
 def test_a_file_that_somebody_put_in_the_place_of_ours_is_left(tmp_path):
     path = tmp_path / "best.keras"
     train([0.5], kcp.ModelCheckpoint(path, save_best_only=True))
-    new_process()
+    forget_what_was_trained()
     checkpoint = kcp.ModelCheckpoint(path, save_best_only=True)
     mine = each_epoch(1, lambda: (checkpoint.wait_until_finished(), path.write_bytes(b"mine")))
     told = said_by(lambda: train([0.4, 0.3], checkpoint, mine))
@@ -358,12 +358,32 @@ def test_a_copy_that_keras_cannot_write_does_not_end_fit_if_so_asked(tmp_path, m
     assert files(tmp_path) == []
 
 
-def test_an_error_is_raised_by_whose_it_is_and_there_is_no_snapshot_of_it(tmp_path, monkeypatch):
+def test_an_error_is_raised_by_whose_it_is_and_there_is_no_snapshot_of_it(
+    tmp_path, monkeypatch, caplog
+):
     checkpoint = kcp.ModelCheckpoint(tmp_path / "{epoch}.keras")
     backup = kcp.BackupAndRestore(tmp_path / "backup")
-    no_room_for(monkeypatch, "2.keras")
+    is_waited_for, snapshots = threading.Event(), []
+    create, wait = LocalFileSystem.create, kcp.ModelCheckpoint.wait_until_finished
+
+    def full(files, path, final_path):
+        if os.path.basename(path).startswith(".2.keras."):
+            is_waited_for.wait()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        return create(files, path, final_path)
+
+    def waits(callback):  # called by the backup's thread, before each snapshot
+        snapshots.append(threading.current_thread())
+        if len(snapshots) == 3:  # at the beginning, after one epoch, after two
+            is_waited_for.set()
+        wait(callback)
+
+    monkeypatch.setattr(LocalFileSystem, "create", full)
+    monkeypatch.setattr(kcp.ModelCheckpoint, "wait_until_finished", waits)
     with pytest.raises(StorageError, match=r"^Writing checkpoints of \{epoch\}.keras in the back"):
         train([0.5, 0.4, 0.3, 0.2], backup, checkpoint)
+    assert "No snapshot is taken, as ModelCheckpoint has failed" in caplog.text
+    assert "a callback failed" not in caplog.text  # nobody else has an error to tell
     newest = CheckpointStore(tmp_path / "backup").records()[-1]
     assert newest.epoch == 1  # the second epoch is to be done again, with its checkpoint
 

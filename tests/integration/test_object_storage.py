@@ -23,6 +23,7 @@ from keras_callbacks_plus.errors import (
 from keras_callbacks_plus.storage import CheckpointStore, RemoteFileSystem
 from keras_callbacks_plus.storage.remote import Session
 from tests.helpers.faulty_http import FaultyProxy
+from tests.helpers.trainings import forget_what_was_trained
 
 pytestmark = pytest.mark.backend
 
@@ -328,7 +329,7 @@ def test_fit_keeps_the_best_and_the_next_instance_goes_on(s3, background, tmp_pa
     s3.get_file(f"{s3.url}/02-0.3.keras", str(tmp_path / "best.keras"))
     loaded = keras.models.load_model(tmp_path / "best.keras")
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), model.predict(x, verbose=0))
-    new_process()
+    forget_what_was_trained()
     second = fresh(s3, save_on_background=background)
     train([0.9, 0.4, 0.6], second)
     assert assert_consistent(s3) == {"02-0.3.keras", "02-0.4.keras"}
@@ -345,7 +346,7 @@ def test_weights_in_the_root_of_a_bucket(s3):
 @pytest.mark.parametrize(("fault", "background"), [(500, True), ("cut", False)])
 def test_an_error_of_the_store_ends_fit_with_the_key_and_older_objects_stay(s3, fault, background):
     train([0.5, 0.3], fresh(s3))
-    new_process()
+    forget_what_was_trained()
 
     def refuse(method, path, body):
         return fault if method == "PUT" and path.endswith(".keras") else None
@@ -355,7 +356,7 @@ def test_an_error_of_the_store_ends_fit_with_the_key_and_older_objects_stay(s3, 
         train([0.1, 0.2], fresh(s3, save_on_background=background))
     s3.proxy.fault = lambda method, path, body: None
     assert assert_consistent(s3) == {"01-0.5.keras", "02-0.3.keras"}
-    new_process()
+    forget_what_was_trained()
     train([0.1], fresh(s3))
     assert assert_consistent(s3) == {"02-0.3.keras", "01-0.1.keras"}
 

@@ -5,6 +5,6 @@ from __future__ import annotations
 from keras_callbacks_plus.callbacks import _model_series
 
 
-def new_process():
-    """Forgets which models this process has trained."""
+def forget_what_was_trained():
+    """From now on, this process has trained no model yet."""
     _model_series._TRAINED.clear()
