@@ -94,7 +94,8 @@ def one_of_each(operations, numbers):
     seen, chosen = set(), []
     for number in numbers:
         name, target = operations[number]
-        kind = (name, os.path.basename(str(target)).lstrip(".").split("-")[0])
+        file = target if isinstance(target, str) else ""  # a write has its bytes there
+        kind = (name, os.path.basename(file).lstrip(".").split("-")[0])
         if kind not in seen:
             seen.add(kind)
             chosen.append(number)
