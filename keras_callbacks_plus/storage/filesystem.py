@@ -104,10 +104,15 @@ class LocalFileSystem:
 
     def sizes(self, folder: str) -> dict[str, int]:
         """See `FileSystem`."""
-        found = {}
-        for name in self.names(folder):
-            with contextlib.suppress(FileNotFoundError):  # it has gone since
-                found[name] = os.stat(os.path.join(folder, name)).st_size
+        found: dict[str, int] = {}
+        try:
+            entries = os.scandir(folder)
+        except FileNotFoundError:
+            return found
+        with entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # it has gone since
+                    found[entry.name] = entry.stat().st_size
         return found
 
     def exists(self, path: str) -> bool:

@@ -156,17 +156,18 @@ class Folder:
         self, record: CheckpointRecord, sizes: Mapping[str, int], *, must_match: bool
     ) -> tuple[str, str] | None:
         """A sentence and a reason, where a listed file is not what was committed any more."""
-        path, size = self.path_of(record.path), sizes.get(record.path)
+        size = sizes.get(record.path)
+        if size == record.size or not (must_match or size is None):
+            return None
+        path = self.path_of(record.path)
         if size is None:
             fact = f"{path} was removed by someone else; it is no longer listed."
             return fact, "the file was gone"
-        if must_match and size != record.size:
-            fact = (
-                f"{path} has {size} bytes, and {record.size} were committed: it is damaged, or was "
-                "replaced by someone else. It is left as it is, and no longer listed."
-            )
-            return fact, f"the file had {size} bytes instead of {record.size}"
-        return None
+        fact = (
+            f"{path} has {size} bytes, and {record.size} were committed: it is damaged, or was "
+            "replaced by someone else. It is left as it is, and no longer listed."
+        )
+        return fact, f"the file had {size} bytes instead of {record.size}"
 
     def _settle_pending(self, manifest: Manifest) -> Manifest:
         pending = manifest.pending
