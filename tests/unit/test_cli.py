@@ -370,7 +370,8 @@ def test_a_reader_that_leaves_early_is_no_error(folder, arguments):
         done = subprocess.run(
             command, stdout=nobody_reads, stderr=subprocess.PIPE, text=True, check=False, timeout=60
         )
-    assert (done.returncode, done.stderr) == (141, "")
+    assert done.returncode == 141
+    assert "Error" not in done.stderr  # where `best` says what it has found
 
 
 # ------------------------------------------------------------------ the manifest is lost
