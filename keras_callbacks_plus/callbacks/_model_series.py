@@ -96,6 +96,7 @@ class ModelSeries:
         self._weights_only = weights_only
         self._on_error = on_error
         self._surprised = False
+        self._error: Exception | None = None  # of the last save whose end was seen
         self._told: set[str] = set()
         self._files: ModelFileWriter | None = None
         self._thread = threading.get_ident()
@@ -112,6 +113,7 @@ class ModelSeries:
         """
         self._thread = threading.get_ident()  # whose hooks raise what the writer has met
         self._told.clear()
+        self._error = None
         self.saved_step = None
         before = _TRAINED.get(self._name.identity)
         _TRAINED[self._name.identity] = weakref.ref(model)
@@ -231,15 +233,17 @@ class ModelSeries:
     def wait_until_finished(self) -> None:
         """Blocks until every save is durable; raises if one could not be written.
 
-        In another thread than the one that trains, the error stays for the training's next hook.
+        In another thread than the one that trains, the error stays for the training's next hook,
+        and is raised also where that has seen it already.
         """
         self._series.wait()
         if threading.get_ident() == self._thread:
             self._see_outcomes()
         elif self._on_error == "raise":
-            for outcome in list(self._series.outcomes):
-                if outcome.error is not None:
-                    raise outcome.error
+            errors = [outcome.error for outcome in list(self._series.outcomes)]
+            for error in (*errors, self._error):  # in this order: none is missed in between
+                if error is not None:
+                    raise error
 
     def is_surprised(self) -> bool:
         """Whether a save ended otherwise than foreseen since this was last asked.
@@ -252,6 +256,7 @@ class ModelSeries:
 
     def _see_outcomes(self) -> None:
         while self._series.outcomes:
+            self._error = self._series.outcomes[0].error
             with self._errors_as_asked():
                 self._see(self._series.outcomes.popleft())
 
