@@ -199,8 +199,13 @@ class Series:
         self._pending.append(coming)
         if self._writer is None:
             job()
-        else:
+            return
+        try:
             self._writer.submit(job)
+        except BackgroundWriteError:  # the system has no thread for it
+            payload.release()
+            self._pending.remove(coming)
+            raise
 
     def wait(self) -> None:
         """Blocks until it is known what has become of every save."""

@@ -434,3 +434,21 @@ def test_the_copy_of_the_model_is_given_back_at_the_end_of_fit(tmp_path, monkeyp
     copy = weakref.ref(made.pop())
     gc.collect()
     assert copy() is None
+
+
+@pytest.mark.timeout(60)  # it used to wait for ever
+def test_where_no_thread_can_be_started_fit_ends_and_the_next_one_saves(tmp_path, monkeypatch):
+    start = threading.Thread.start
+
+    def refuse(thread):
+        if thread.name.startswith("kcp"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    checkpoint = kcp.ModelCheckpoint(tmp_path / "{epoch}.keras")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(StorageError, match="can't start new thread"):
+            train([0.5, 0.4], checkpoint)
+    train([0.5, 0.4], checkpoint)
+    assert files(tmp_path) == ["1.keras", "2.keras"]
