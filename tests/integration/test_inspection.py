@@ -48,7 +48,7 @@ def test_diff_names_what_differs_and_says_so_by_its_exit_status(run, capsys):
 
 
 def test_a_folder_without_a_snapshot_is_an_error_that_says_why(tmp_path, capsys):
-    assert main(["inspect", str(tmp_path)]) == 2
+    assert main(["inspect", str(tmp_path)]) == 1
     assert "delete_checkpoint=False" in capsys.readouterr().err
 
 
