@@ -189,7 +189,7 @@ FEATURES = {
     "mixed_float16": {"make": mixed_precision},
     "augmentation": {"kind": images, "make": augmented},
     "sample-weights": {"kind": weighted, "make": model_with(weighted_metrics=["mae"])},
-    "class-weights": {"kind": classes, "make": model_with(loss="binary_crossentropy")},
+    "class-weights": {"kind": classes},
     "two-outputs": {"kind": two_targets, "make": two_outputs},
     "own-step-unbuilt": {"make": compiled(OwnStep)},
     "two-inputs-unbuilt": {"kind": two_inputs, "make": compiled(TwoInputs)},
