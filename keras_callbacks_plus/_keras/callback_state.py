@@ -10,12 +10,13 @@ from typing import Any
 import keras
 
 from keras_callbacks_plus._keras import compat
-from keras_callbacks_plus._keras.csv_log import (
+from keras_callbacks_plus._keras.held_parts import variable_groups
+from keras_callbacks_plus._keras.log_files import (
     capture_csv_log,
+    flush_charts,
     is_csv_logger,
     restore_csv_log,
 )
-from keras_callbacks_plus._keras.held_parts import variable_groups
 from keras_callbacks_plus._keras.plain_data import (
     is_plain,
     outline_copy,
@@ -155,6 +156,7 @@ class _OfKeras:
             self.unknown.append(f"{type(callback).__qualname__} (its functions)")
 
     def capture(self, lost: list[str]) -> dict[str, Any]:
+        flush_charts(self._callback)
         own = vars(self._callback)
         held = {}
         for name in (n for n in self._known if n in own):

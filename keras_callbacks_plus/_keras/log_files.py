@@ -1,4 +1,4 @@
-"""The file of a `CSVLogger`, which Keras begins anew in each `fit`: as text, and put back."""
+"""What Keras's own callbacks write in `fit`: rows that are put back, charts that are flushed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-__all__ = ["capture_csv_log", "is_csv_logger", "restore_csv_log"]
+__all__ = ["capture_csv_log", "flush_charts", "is_csv_logger", "restore_csv_log"]
 
 
 def is_csv_logger(callback: Any) -> bool:
@@ -44,3 +44,16 @@ def restore_csv_log(callback: Any, state: dict[str, Any]) -> None:
     callback.keys = state["keys"]
     callback.append_header = state["append_header"] and state["keys"] is None
     callback.writer = None
+
+
+def flush_charts(callback: Any) -> None:
+    """Hands to the system what a `TensorBoard` still holds of its charts; others are left alone.
+
+    What a snapshot has behind it is not trained again, so nothing would write it a second time.
+
+    Args:
+        callback: One of Keras's own callbacks, or of a subclass.
+    """
+    if isinstance(callback, keras.callbacks.TensorBoard):
+        for writer in callback._writers.values():
+            writer.flush()
