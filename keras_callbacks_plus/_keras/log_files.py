@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from keras_callbacks_plus._keras import compat
+
 __all__ = ["capture_csv_log", "flush_charts", "is_csv_logger", "restore_csv_log"]
 
 
@@ -55,5 +57,5 @@ def flush_charts(callback: Any) -> None:
         callback: One of Keras's own callbacks, or of a subclass.
     """
     if isinstance(callback, keras.callbacks.TensorBoard):
-        for writer in callback._writers.values():
+        for writer in compat.chart_writers(callback):
             writer.flush()

@@ -49,6 +49,7 @@ class _Part:
     attributes: Mapping[str, Any]
     datasets: dict[str, tuple[int, Dataset]] = field(default_factory=dict)
     copied: list[Any] | None = None  # what it saves copies of: then those are read, not the copies
+    fitting: dict[str, Any] = field(default_factory=dict)  # variables that were seen to fit
 
 
 class SavedState:
@@ -225,7 +226,9 @@ class _Filling(_Store):
             raise StructureChangedError(f"{self._part.path}/{name} is new")
         index, dataset = planned
         if isinstance(value, keras.Variable):
-            fits = snapshot.fits(value, dataset.shape, dataset.dtype)
+            fits = self._part.fitting.get(name) is value  # neither of the two can have changed
+            if not fits and snapshot.fits(value, dataset.shape, dataset.dtype):
+                self._part.fitting[name], fits = value, True
             put: Callable[[int, Any], None] = self._target.put_variable
         else:
             value = np.asarray(to_numpy(value))

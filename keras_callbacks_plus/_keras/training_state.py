@@ -9,7 +9,6 @@ import keras
 
 from keras_callbacks_plus._keras import compat, learning_rate, snapshot
 from keras_callbacks_plus._keras.held_parts import optimizer_variables, optimizers, variable_groups
-from keras_callbacks_plus._keras.host_copies import TensorFlowReader
 from keras_callbacks_plus.errors import RunMismatchError
 
 __all__ = [
@@ -37,8 +36,7 @@ class ModelCopies:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._reader = TensorFlowReader()
-        self._arrays: list[Any] = []
+        self._copies = snapshot.VariableCopies()
 
     def take(self) -> dict[str, list[Any]]:
         """Copies every variable; on JAX the model's state is attached first.
@@ -50,8 +48,7 @@ class ModelCopies:
         compat.recover_state_after_failure(self._model)
         groups = variable_groups(self._model)
         variables = [variable for group in groups.values() for variable in group]
-        self._arrays = snapshot.copy_variables(variables, self._arrays, self._reader)
-        copies = iter(self._arrays)
+        copies = iter(self._copies.take(variables))
         return {name: list(itertools.islice(copies, len(group))) for name, group in groups.items()}
 
 
@@ -124,7 +121,7 @@ def capture_metrics(model: Any) -> list[Any]:
     Args:
         model: The model being trained.
     """
-    return snapshot.copy_variables(model.metrics_variables)
+    return snapshot.VariableCopies().take(model.metrics_variables)
 
 
 def assign_metrics(model: Any, arrays: list[Any]) -> bool:

@@ -6,6 +6,7 @@ from keras_callbacks_plus._keras.compat.callbacks import (
     CALLBACK_INSIDES,
     CALLBACK_PLUMBING,
     callback_attributes,
+    chart_writers,
     is_of_keras,
     monitor_op,
 )
@@ -94,6 +95,7 @@ __all__ = [
     "grain_dataset",
     "backend",
     "callback_attributes",
+    "chart_writers",
     "declared_direction",
     "detached_optimizer_values",
     "flat_layers",

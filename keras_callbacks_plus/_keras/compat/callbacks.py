@@ -44,6 +44,14 @@ def callback_attributes(callback: Any) -> tuple[str, ...] | None:
     return None
 
 
+def chart_writers(callback: Any) -> list[Any]:
+    """TensorFlow's writers that a `keras.callbacks.TensorBoard` has open (`_writers`).
+
+    https://github.com/keras-team/keras/blob/v3.15.1/keras/src/callbacks/tensorboard.py
+    """
+    return list(getattr(callback, "_writers", {}).values())
+
+
 def is_of_keras(kind: type) -> bool:
     """Whether a class is Keras's own."""
     return kind.__module__.split(".")[0] == "keras"
