@@ -262,7 +262,7 @@ class FitScope:
                 while self._at_first_epoch:
                     self._at_first_epoch.pop(0)()
             self._ending = name == "on_train_end"
-            with self._watch():
+            try:  # not `_watch`, whose generator costs as much as all of the rest, at every batch
                 self._deliver_interrupt()
                 for handlers in (before, before_last):
                     for handler in handlers:
@@ -272,6 +272,9 @@ class FitScope:
                     for handler in handlers:
                         handler(*args, **kwargs)
                 self._deliver_interrupt(at_end=name == "on_epoch_end")
+            except BaseException as error:
+                self._fail(error)
+                raise
             if self._ending:
                 self.close()
                 self._deliver_interrupt()
@@ -314,15 +317,13 @@ class FitScope:
     def _watch(self) -> Iterator[None]:
         try:
             yield
-        except StopIteration:
-            raise  # the end of the data, which Keras handles
         except BaseException as error:
             self._fail(error)
             raise
 
     def _fail(self, error: BaseException) -> None:
         if self._failed is not None or compat.is_end_of_data(error):
-            return
+            return  # the end of the data is one that Keras handles
         self._failed = error
         compat.recover_state_after_failure(self.model)
         weights_decided = bool(self._failure.get("restore"))
