@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import functools
 import gc
 import importlib.util
 import itertools
@@ -27,6 +28,7 @@ from importlib.metadata import PackageNotFoundError, version
 BACKENDS = {"jax": "jax", "tensorflow": "tensorflow", "torch": "torch"}
 COPIES = {"jax": 1.3, "tensorflow": 1.3, "torch": 1.5}  # stall / memcpy, at most
 STEPS = 2  # in an epoch
+EPOCHS = 3  # in a `fit`, of which the first save takes memory that is not warm yet
 CHUNK = 4 << 20
 WAYS = {
     "memcpy into warm memory": ("memcpy", ""),
@@ -70,6 +72,13 @@ def bytes_of(model):
     import numpy as np
 
     return sum(int(np.prod(v.shape)) * np.dtype(v.dtype).itemsize for v in variables_of(model))
+
+
+def import_for_saving(model):
+    """Has Keras import TensorFlow, if it is installed, which it does when it first saves a model."""
+    import keras
+
+    keras.saving.serialize_keras_object(model)
 
 
 def settle(model):
@@ -186,16 +195,16 @@ def measure_stalls(model, rounds):
                     batch_size=8,
                     shuffle=False,
                     verbose=0,
-                    initial_epoch=2 * turn,
-                    epochs=2 * turn + 2,
+                    initial_epoch=EPOCHS * turn,
+                    epochs=EPOCHS * (turn + 1),
                     callbacks=clock.callbacks,
                 )
                 if turn == 0:
                     results[way]["first"] = clock.stalls[0]
                     continue
                 results[way]["whole"].append(time.perf_counter() - began)
-                results[way]["stall"] += clock.stalls
-                results[way]["next"].append(clock.steps[STEPS])
+                results[way]["stall"] += clock.stalls[1:]
+                results[way]["next"].append(clock.steps[2 * STEPS])
     return results
 
 
@@ -214,6 +223,7 @@ def measure_steps(model, rounds, phase):
     import numpy as np
 
     from keras_callbacks_plus._keras.model_files import ModelFileWriter
+    from keras_callbacks_plus.storage import BackgroundWriter
 
     source = np.ones(max(bytes_of(model), 1), np.uint8)
     target = np.ones_like(source)
@@ -236,6 +246,7 @@ def measure_steps(model, rounds, phase):
             def on_train_begin(self, logs=None):
                 self.plan = iter([k for turn in range(rounds) for k in rotated(list(times), turn)])
                 self.stop, self.thread = threading.Event(), None
+                self.writer = BackgroundWriter("the benchmark's files")
                 self.skip, self.began = 1, time.perf_counter()
                 self.kind, self.taken = "nothing", None
 
@@ -259,14 +270,19 @@ def measure_steps(model, rounds, phase):
                 self.taken, self.skip, self.began = [], 1, time.perf_counter()
                 self.stop = threading.Event()
                 if self.kind != "nothing":
-                    self.thread = threading.Thread(target=work, args=(self.kind, self.stop))
-                    self.thread.start()
+                    job = functools.partial(work, self.kind, self.stop)
+                    if self.kind == "memcpy":
+                        self.thread = threading.Thread(target=job)
+                        self.thread.start()
+                    else:  # with the priority that the callback gives it
+                        self.writer.submit(job)
 
             def finish(self):
                 self.stop.set()
                 if self.thread is not None:
                     self.thread.join()
                     self.thread = None
+                self.writer.wait_until_finished()
                 if self.taken:
                     times[self.kind].append(statistics.median(self.taken))
                 self.taken = None
@@ -362,6 +378,7 @@ def trim():
 def measure_memory(parameters, way):
     """Bytes above the peak of a `fit` without the callback: a process for each way, and no warm-up."""
     model = make_model(parameters)
+    import_for_saving(model)
     data = data_for(model)
     with tempfile.TemporaryDirectory() as folder:
         peaks = []
@@ -387,6 +404,7 @@ def child(arguments):
     import keras
 
     model = make_model(arguments.params)
+    import_for_saving(model)
     model.fit(*data_for(model), batch_size=8, verbose=0)
     return {
         "backend": keras.backend.backend(),
