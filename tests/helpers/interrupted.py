@@ -61,7 +61,7 @@ def train(folder, make=plain_model, data=arrays, place=None, callbacks=(), get=N
         get: Returns more of the model that must be equal.
         more: `seed`, `epochs`, `backup` (arguments of the callback), and arguments of `fit`.
     """
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(more.pop("seed", 1))
     if "torch" in sys.modules:  # which Keras seeds where it is the backend
         sys.modules["torch"].manual_seed(1)

@@ -178,7 +178,7 @@ def train(
         more: Further arguments of `fit`; `save_freq`, `epochs` and `backup` of the backup.
     """
     folder = Path(folder)
-    keras.utils.clear_session()  # so that layers have the same names in the files
+    keras.utils.clear_session(free_memory=False)  # so that layers have the same names in the files
     keras.utils.set_random_seed(seed)
     data, fit = (INPUTS[kind] if isinstance(kind, str) else kind)()
     model = make()
