@@ -86,6 +86,7 @@ class FitScope:
         self._previous_sigint: Any = None
         self._watching = False
         self._ending = False
+        self._hooks_running = 0
         self._at_first_epoch: list[Callable[[], None]] = []
         self._wrap_hook("on_train_end")
 
@@ -253,6 +254,7 @@ class FitScope:
         before_last = self._last.setdefault(f"before_{moment}", [])
         after_last = self._last.setdefault(f"after_{moment}", [])
         of_batches = name in ("on_train_batch_begin", "on_train_batch_end")
+        may_end_data = compat.handles_end_of_data(name)
 
         def hook(*args: Any, **kwargs: Any) -> None:
             if of_batches and self._muted_batch:
@@ -262,6 +264,7 @@ class FitScope:
                 while self._at_first_epoch:
                     self._at_first_epoch.pop(0)()
             self._ending = name == "on_train_end"
+            self._hooks_running += 1
             try:  # not `_watch`, whose generator costs as much as all of the rest, at every batch
                 self._deliver_interrupt()
                 for handlers in (before, before_last):
@@ -273,8 +276,11 @@ class FitScope:
                         handler(*args, **kwargs)
                 self._deliver_interrupt(at_end=name == "on_epoch_end")
             except BaseException as error:
-                self._fail(error)
+                if not (may_end_data and compat.is_end_of_data(error)):
+                    self._fail(error)
                 raise
+            finally:
+                self._hooks_running -= 1
             if self._ending:
                 self.close()
                 self._deliver_interrupt()
@@ -306,6 +312,8 @@ class FitScope:
         inner = getattr(owner, name)
 
         def watched(*args: Any, **kwargs: Any) -> Any:
+            if self._hooks_running:  # a callback's own call, whose errors are for it to handle
+                return inner(*args, **kwargs)
             with self._watch():
                 return inner(*args, **kwargs)
 
@@ -322,8 +330,8 @@ class FitScope:
             raise
 
     def _fail(self, error: BaseException) -> None:
-        if self._failed is not None or compat.is_end_of_data(error):
-            return  # the end of the data is one that Keras handles
+        if self._failed is not None:
+            return
         self._failed = error
         compat.recover_state_after_failure(self.model)
         weights_decided = bool(self._failure.get("restore"))

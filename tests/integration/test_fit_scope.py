@@ -121,6 +121,39 @@ def test_an_exception_in_any_hook_reaches_the_handlers_once(hook, first):
     assert_left_clean(model)
 
 
+def test_an_exception_that_a_callback_handles_ends_nothing():
+    class Evaluates(keras.callbacks.Callback):
+        caught = 0
+
+        def on_epoch_end(self, epoch, logs=None):
+            try:
+                self.model.evaluate(np.zeros((8, 3)), np.zeros((8, 1)), verbose=0)
+            except Exception:  # noqa: BLE001 - as a user's callback would
+                self.caught += 1
+
+    model, watcher, evaluates, (x, y) = small_model(), Watcher(), Evaluates(), data()
+    model.fit(x, y, epochs=3, verbose=0, callbacks=[watcher, evaluates])
+    assert evaluates.caught == 3
+    assert watcher.failures == []
+    assert [epoch for epoch, _ in watcher.epochs_seen] == [0, 1, 2]
+    assert_left_clean(model)
+
+
+@pytest.mark.parametrize("hook", ["on_epoch_begin", "on_epoch_end", "on_test_end"])
+def test_an_iterator_of_a_callback_that_is_exhausted_ends_fit_like_any_error(hook):
+    class Draws(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            rates = iter([0.1, 0.2])
+            setattr(self, hook, lambda *args, **kwargs: next(rates))
+
+    model, watcher, (x, y) = small_model(), Watcher(), data()
+    with pytest.raises(StopIteration):
+        model.fit(x, y, epochs=5, verbose=0, validation_data=(x, y), callbacks=[watcher, Draws()])
+    assert watcher.failures == ["StopIteration"]
+    assert_left_clean(model)
+
+
 def test_an_exception_in_the_data_reaches_the_handlers():
     x, y = data()
 

@@ -113,6 +113,19 @@ def is_end_of_data(error: BaseException) -> bool:
     return isinstance(error, StopIteration) or type(error).__name__ == "OutOfRangeError"
 
 
+def handles_end_of_data(hook: str) -> bool:
+    """Whether `fit` takes the end of the data from a hook for the end of an epoch.
+
+    It does where the hooks of batches run inside its `catch_stop_iteration`, which on PyTorch they
+    do not:
+    https://github.com/keras-team/keras/blob/v3.15.1/keras/src/backend/torch/trainer.py
+
+    Args:
+        hook: The name of a hook.
+    """
+    return backend() != "torch" and hook.startswith(("on_train_batch_", "on_test_batch_"))
+
+
 def recover_state_after_failure(model: Any) -> None:
     """On JAX, attaches the training state to the model again (public `jax_state_sync`)."""
     if backend() == "jax" and hasattr(model, "jax_state_sync"):
