@@ -363,7 +363,7 @@ def test_an_error_is_raised_by_whose_it_is_and_there_is_no_snapshot_of_it(
 ):
     checkpoint = kcp.ModelCheckpoint(tmp_path / "{epoch}.keras")
     backup = kcp.BackupAndRestore(tmp_path / "backup")
-    is_waited_for, snapshots = threading.Event(), []
+    is_waited_for, may_save, snapshots = threading.Event(), threading.Event(), []
     create, wait = LocalFileSystem.create, kcp.ModelCheckpoint.wait_until_finished
 
     def full(files, path, final_path):
@@ -372,16 +372,23 @@ def test_an_error_is_raised_by_whose_it_is_and_there_is_no_snapshot_of_it(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         return create(files, path, final_path)
 
+    class Waits(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                may_save.wait()
+
     def waits(callback):  # called by the backup's thread, before each snapshot
         snapshots.append(threading.current_thread())
         if len(snapshots) == 3:  # at the beginning, after one epoch, after two
             is_waited_for.set()
         wait(callback)
+        if len(snapshots) == 2:  # which has not waited for what is saved from now on
+            may_save.set()
 
     monkeypatch.setattr(LocalFileSystem, "create", full)
     monkeypatch.setattr(kcp.ModelCheckpoint, "wait_until_finished", waits)
     with pytest.raises(StorageError, match=r"^Writing checkpoints of \{epoch\}.keras in the back"):
-        train([0.5, 0.4, 0.3, 0.2], backup, checkpoint)
+        train([0.5, 0.4, 0.3, 0.2], backup, Waits(), checkpoint)
     assert "No snapshot is taken, as ModelCheckpoint has failed" in caplog.text
     assert "a callback failed" not in caplog.text  # nobody else has an error to tell
     newest = CheckpointStore(tmp_path / "backup").records()[-1]
