@@ -17,6 +17,7 @@ import numpy as np
 from keras_callbacks_plus._terminal import Terminal
 from keras_callbacks_plus.errors import CheckpointNotFoundError
 from keras_callbacks_plus.storage import SERIES, CheckpointStore, check_snapshot, read_container
+from keras_callbacks_plus.storage.explained import explained
 
 __all__ = ["add_commands"]
 
@@ -79,7 +80,7 @@ def _diff(arguments: argparse.Namespace, terminal: Terminal) -> int:
 def _open(name: str) -> tuple[str, dict[str, Any]]:
     """The snapshot in a file, or the newest in a folder."""
     if os.path.isfile(name):
-        return name, check_snapshot(read_container(name), name)
+        return _read(name)
     store = CheckpointStore(name)
     records = store.records(SERIES)
     if not records:
@@ -88,8 +89,12 @@ def _open(name: str) -> tuple[str, dict[str, Any]]:
             "removed when `fit` has finished, unless delete_checkpoint=False).",
             name,
         )
-    path = store.path_of(records[-1])
-    return path, check_snapshot(read_container(path), path)
+    return _read(store.path_of(records[-1]))
+
+
+def _read(path: str) -> tuple[str, dict[str, Any]]:
+    with explained("read", path):  # a training may remove it at any moment
+        return path, check_snapshot(read_container(path), path)
 
 
 def _facts(path: str, tree: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from keras_callbacks_plus import _snapshot_commands
 from keras_callbacks_plus.cli import main
 from tests.helpers.resumed_runs import train
 
@@ -50,6 +51,17 @@ def test_diff_names_what_differs_and_says_so_by_its_exit_status(run, capsys):
 def test_a_folder_without_a_snapshot_is_an_error_that_says_why(tmp_path, capsys):
     assert main(["inspect", str(tmp_path)]) == 1
     assert "delete_checkpoint=False" in capsys.readouterr().err
+
+
+def test_a_snapshot_that_goes_meanwhile_is_an_error_that_names_it(run, capsys, monkeypatch):
+    def gone(path):
+        raise FileNotFoundError(2, "No such file or directory", path)
+
+    monkeypatch.setattr(_snapshot_commands, "read_container", gone)
+    assert main(["inspect", str(run)]) == 2
+    told = capsys.readouterr().err
+    assert "Could not read" in told
+    assert "snapshot-" in told
 
 
 def test_inspect_lists_the_variables_by_name(run, capsys):

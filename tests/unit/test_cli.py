@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from keras_callbacks_plus import cli
+from keras_callbacks_plus import _checkpoint_commands, cli
 from keras_callbacks_plus._terminal import Terminal, format_table
 from keras_callbacks_plus.storage import CheckpointStore
 from keras_callbacks_plus.storage.file_record import encode_record
@@ -100,6 +100,18 @@ def test_rm_dry_run_removes_nothing(folder, capsys):
     assert capsys.readouterr().out.count("would remove") == 3
     assert sorted(path.name for path in folder.glob("*.keras")) == list(LOSSES)
     assert len(CheckpointStore(folder).records()) == 3
+
+
+def test_rm_all_leaves_what_was_saved_while_it_asked(folder, monkeypatch):
+    def meanwhile(arguments, going):
+        commit(folder, "epoch-01.keras", {"val_loss": 0.1}, series="epoch-{epoch:02d}.keras")
+        return True
+
+    monkeypatch.setattr(_checkpoint_commands, "_is_agreed", meanwhile)
+    assert cli.main(["rm", str(folder), "--all"]) == 0
+    (left,) = CheckpointStore(folder).records()
+    assert (left.path, left.metrics["val_loss"]) == ("epoch-01.keras", 0.1)
+    assert (folder / "epoch-01.keras").exists()
 
 
 def test_rm_removes_the_named_file_and_its_record(folder):
