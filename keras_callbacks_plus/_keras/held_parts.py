@@ -19,24 +19,28 @@ __all__ = [
 ]
 
 
-def parts_in(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The optimizers and metrics in an attribute, or in a container in it.
+_MANY = 1000  # items: a container of more holds data, a vocabulary for one
+
+
+def parts_in(value: Any, path: str = "", inside: tuple[Any, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """The optimizers and metrics in an attribute, or in a container in it of up to 1000 items.
 
     Args:
         value: What the attribute holds.
         path: Where that is.
+        inside: The containers around it.
 
     Returns:
         Pairs of a path and a part.
     """
     if isinstance(value, keras.optimizers.Optimizer | keras.metrics.Metric):
         yield path, value
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            yield from parts_in(item, f"{path}[{index}]")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from parts_in(item, f"{path}[{key!r}]")
+    elif isinstance(value, list | tuple | dict) and len(value) <= _MANY:
+        if any(value is outer for outer in inside):
+            return
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            yield from parts_in(item, f"{path}[{key!r}]", (*inside, value))
 
 
 def held_parts(model: Any) -> Iterator[tuple[str, Any]]:

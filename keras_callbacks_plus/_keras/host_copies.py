@@ -151,7 +151,9 @@ class HostCopies:
         if others and sum(target.nbytes for target, _ in pairs) > 4 * _PIECE:
             if self._helpers is None:
                 self._helpers = self._stack.enter_context(ThreadPoolExecutor(others))
-            self._helped += [self._helpers.submit(_copy_all, pieces) for _ in range(others)]
+            with contextlib.suppress(RuntimeError):  # where no thread can be started
+                for _ in range(others):
+                    self._helped.append(self._helpers.submit(_copy_all, pieces))
         _copy_all(pieces)
 
     def __enter__(self) -> HostCopies:
@@ -159,15 +161,20 @@ class HostCopies:
 
     def __exit__(self, kind: object, *exception: object) -> None:
         with self._stack:
-            if kind is None:
-                if self._reader is not None and self._late:
-                    views = self._reader.views([variable for _, variable in self._late])
-                    targets = [target for target, _ in self._late]
-                    self._pairs += zip(targets, views, strict=True)
-                self._copy()
-                for future in self._helped:
-                    future.result()
+            try:
+                if kind is None:
+                    self._finish()
+            finally:  # also after an error: they write to memory that is used again
                 _finish_transfers()
+
+    def _finish(self) -> None:
+        if self._reader is not None and self._late:
+            views = self._reader.views([variable for _, variable in self._late])
+            targets = [target for target, _ in self._late]
+            self._pairs += zip(targets, views, strict=True)
+        self._copy()
+        for future in self._helped:
+            future.result()
 
 
 def _copy_all(pieces: Iterator[tuple[Array, Array]]) -> None:

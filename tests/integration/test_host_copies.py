@@ -25,6 +25,19 @@ def test_every_byte_arrives_whatever_the_sizes_and_the_cores(monkeypatch, cores)
         np.testing.assert_array_equal(target, value)
 
 
+def test_where_no_thread_can_be_started_one_copies_all(monkeypatch):
+    def submit(self, *arguments):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(host_copies, "_usable_cores", lambda: 3)
+    monkeypatch.setattr(host_copies.ThreadPoolExecutor, "submit", submit)
+    expected = np.random.default_rng(0).normal(size=4 << 20).astype("float32")
+    target = np.zeros_like(expected)
+    with host_copies.HostCopies() as copies:
+        copies.put(target, keras.Variable(expected))
+    np.testing.assert_array_equal(target, expected)
+
+
 def test_an_error_in_any_thread_is_raised(monkeypatch):
     monkeypatch.setattr(host_copies, "_usable_cores", lambda: 3)
     target = np.zeros(4 << 20, "float16")  # of another type than the variable
