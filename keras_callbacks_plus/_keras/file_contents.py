@@ -63,6 +63,15 @@ class WeightsPlan:
         buffer = self._buffer
         return lambda: [buffer]
 
+    def is_same(self) -> bool:
+        """Whether the values are still those that were copied last."""
+        values = _Views()
+        self.state.capture(values)
+        return self._buffer is not None and all(
+            np.array_equal(_as_bytes(array), _as_bytes(values.values[index]))
+            for index, array in enumerate(self._arrays)
+        )
+
     def views(self) -> Buffers:
         """Holds the memory of the variables as it is now, where training leaves it alone."""
         views = _Views()
@@ -96,6 +105,11 @@ class _Views:
 
     def put_array(self, index: int, array: Array) -> None:
         self.values[index] = np.array(array)
+
+
+def _as_bytes(array: Array) -> Array:
+    """Also NaN is the same as itself then."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 class WeightsFile:

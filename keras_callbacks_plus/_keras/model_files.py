@@ -135,6 +135,21 @@ class ModelFileWriter:
             )
         return self._saved_by_keras(trailer)
 
+    def is_unchanged(self) -> bool:
+        """Whether the model still has the values that the last `capture` took.
+
+        It reads the memory of that payload, which has to be released. Where it was not a copy, or
+        Keras has saved, the answer is no.
+        """
+        compat.recover_state_after_failure(self._model)
+        plan = self._plan
+        if plan is None or self._views or not plan.state.is_current():
+            return False
+        try:
+            return plan.is_same()
+        except StructureChangedError:
+            return False
+
     def _is_for_keras(self) -> bool:
         """Whether to let Keras save without trying: its rules and messages, or the user's own."""
         method = "save_weights" if self._weights_only else "save"

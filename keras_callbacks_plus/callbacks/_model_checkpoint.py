@@ -87,14 +87,13 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         min_delta: Float, with `save_best_only`: a model must be better by more than this than
             each one that is to go because of it. Defaults to `0.0`.
         save_on_background: Boolean, whether a thread does the writing. Defaults to `True`.
-        save_on_train_end: Boolean, whether to save the model as `fit` returns it, too, unless it
-            was saved at that very step. With `save_best_only` the file's name begins with
-            `last-`, so that it never replaces the best. Defaults to `False`.
+        save_on_train_end: Boolean, whether to save the model as `fit` returns it, unless it was
+            saved as it is. The name begins with `last-` with `save_best_only`, and where that step
+            was saved with other weights, so that nothing is replaced. Defaults to `False`.
         save_on_exception: Boolean, the same where `fit` is left by an exception or Ctrl-C: the
             model as it was after the last complete step. Defaults to `False`.
         on_save_error: `"raise"`, or `"warn"` to go on training when a file cannot be written (a
-            full disk, say, or a folder that is read-only); the next one is tried again.
-            Defaults to `"raise"`.
+            full or read-only disk, say), and try the next one again. Defaults to `"raise"`.
 
     With `save_best_only` and a `save_freq` in batches or time, a metric of the batch logs is
     compared as it stands there (Keras's running mean over the epoch); a validation metric is the
@@ -228,7 +227,8 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Waits until the last file is durable."""
-        self._finish()
+        if not self.save_on_train_end:  # which still compares the model with its last copy
+            self._finish()
 
     def wait_until_finished(self) -> None:
         """Blocks until every save is durable; raises if one could not be written."""
@@ -338,11 +338,12 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         assert self._series is not None
         self.wait_until_finished()
         step, times = step_of(self._model), self._times
-        if step == self._series.saved_step:
+        if self._series.holds(self._model, step):
+            self._finish()
             return
         batch = max(0, (step or 0) - times.first_step - 1)
         name = self._name.format_unmeasured(times.epoch, batch, self._validated)
-        if self.save_best_only:
+        if self.save_best_only or step == self._series.saved_step is not None:
             name = f"last-{name}"
         selection = self._selection()
         moment = Moment(name, times.epoch, batch, step, {})  # nobody has measured this model

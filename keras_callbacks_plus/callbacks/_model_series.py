@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from keras_callbacks_plus._keras import compat
-from keras_callbacks_plus._keras.learning_rate import to_number
+from keras_callbacks_plus._keras import compat, training_state
 from keras_callbacks_plus._keras.model_files import ModelFileWriter
 from keras_callbacks_plus.callbacks._checkpoint_name import CheckpointName
 from keras_callbacks_plus.callbacks._placing import Placement
@@ -80,7 +79,7 @@ class ModelSeries:
         on_error: `"raise"`, or `"warn"` to go on when a file cannot be written.
 
     Attributes:
-        saved_step: The optimizer's step of the last save, or `None`.
+        saved_step: The optimizer's step of the last save that is kept, or `None`.
     """
 
     def __init__(
@@ -245,6 +244,21 @@ class ModelSeries:
                 if error is not None:
                     raise error
 
+    def holds(self, model: Any, step: int | None) -> bool:
+        """Whether a model, as it is now, is what was saved last.
+
+        Weights can change without a step: `EarlyStopping` restores the best, a moving average takes
+        their place. Of a save by another process, which a resumed run goes on from, only the step
+        is known.
+
+        Args:
+            model: The model.
+            step: Its optimizer's step.
+        """
+        if step is None or step != self.saved_step:
+            return False
+        return self._files is None or self._files.is_unchanged()
+
     def is_surprised(self) -> bool:
         """Whether a save ended otherwise than foreseen since this was last asked.
 
@@ -316,7 +330,9 @@ def begins_anew(trained: Any, model: Any, step: int | None) -> bool:
 
 
 def step_of(model: Any) -> int | None:
-    """How many steps the model's optimizer has made, or `None` without one."""
+    """How many batches the model's optimizer has seen, or `None` without one.
+
+    Of several optimizers (a GAN's) it is the one that has seen most.
+    """
     compat.recover_state_after_failure(model)
-    step = getattr(getattr(model, "optimizer", None), "iterations", None)
-    return None if step is None else int(to_number(step))
+    return max(training_state.iterations(model), default=None)

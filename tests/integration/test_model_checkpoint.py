@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import keras_callbacks_plus as kcp
+from keras_callbacks_plus.callbacks._model_series import step_of
 from keras_callbacks_plus.errors import (
     CheckpointWarning,
     InvalidArgumentError,
@@ -304,6 +305,68 @@ def test_save_on_train_end_saves_what_fit_returns_and_nothing_twice(tmp_path):
     other = kcp.ModelCheckpoint(tmp_path / "c" / "{epoch}.keras", save_on_train_end=True)
     train([1.0] * 3, other)
     assert [r.step for r in CheckpointStore(tmp_path / "c").records()] == [3, 6, 9]
+
+
+def assert_holds(path, model):
+    loaded = keras.models.load_model(path)
+    for saved, held in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(saved, held)
+
+
+def test_save_on_train_end_saves_weights_that_were_restored_after_the_last_save(tmp_path):
+    restore = kcp.EarlyStopping(patience=9, restore_best_weights=True)
+    checkpoint = kcp.ModelCheckpoint(tmp_path / "{epoch}.keras", save_on_train_end=True)
+    model = train([0.1, 0.2, 0.3], restore, checkpoint)
+    assert files(tmp_path) == ["1.keras", "2.keras", "3.keras", "last-3.keras"]
+    assert_holds(tmp_path / "last-3.keras", model)
+    assert CheckpointStore(tmp_path).records()[2].metrics["loss"] is not None  # of epoch 3
+
+
+def test_save_on_train_end_saves_the_moving_average_that_fit_ends_with(tmp_path):
+    model, x = new_model(), np.random.default_rng(0).random((24, 4)).astype("float32")
+    model.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5), "mse")
+    checkpoint = kcp.ModelCheckpoint(tmp_path / "{epoch}.keras", save_on_train_end=True)
+    model.fit(x, x[:, :1], batch_size=8, epochs=2, verbose=0, callbacks=[checkpoint])
+    assert files(tmp_path) == ["1.keras", "2.keras", "last-2.keras"]
+    assert_holds(tmp_path / "last-2.keras", model)
+
+
+class OwnOptimizer(keras.Model):
+    """As a GAN has it: `model.optimizer` never makes a step."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+        self.own = keras.optimizers.SGD(0.1)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def train_on(self, batches):
+        self.own.build(self.trainable_variables)
+        self.own.iterations.assign(batches)
+
+
+def test_the_step_is_that_of_the_optimizer_that_has_made_most():
+    model = OwnOptimizer()
+    model(np.ones((1, 4), "float32"))
+    model.compile(loss="mse")
+    assert step_of(model) == 0
+    model.train_on(7)
+    assert step_of(model) == 7
+
+
+def test_with_gradients_accumulated_a_step_is_a_batch(tmp_path):
+    model, x = new_model(), np.ones((32, 4), "float32")
+    model.compile(keras.optimizers.SGD(0.1, gradient_accumulation_steps=2), "mse")
+    checkpoint = kcp.ModelCheckpoint(tmp_path / "{epoch}.keras", save_on_exception=True)
+    stops = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: [][0] if batch == 2 else None
+    )
+    with pytest.raises(IndexError):
+        model.fit(x, x[:, :1], batch_size=8, verbose=0, callbacks=[checkpoint, stops])
+    (record,) = CheckpointStore(tmp_path).records()
+    assert (record.path, record.batch, record.step) == ("1.keras", 2, 3)
 
 
 def no_room_for(monkeypatch, name):
