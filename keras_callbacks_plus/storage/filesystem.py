@@ -194,7 +194,7 @@ class LocalFileSystem:
         try:
             return not _lock(descriptor, block=False)
         finally:
-            os.close(descriptor)
+            _unlock_and_close(descriptor)
 
     @contextlib.contextmanager
     def lock(self, path: str) -> Iterator[None]:
@@ -204,13 +204,13 @@ class LocalFileSystem:
             _lock(descriptor, block=True)
             yield
         finally:
-            os.close(descriptor)
+            _unlock_and_close(descriptor)
 
     def hold(self, path: str) -> Callable[[], None] | None:
         """Takes an exclusive lock for long, without waiting.
 
-        The processes that this one forks (to read data) do not hold it, other than that of `lock`:
-        they may live a little longer than it does.
+        The processes that this one forks (to read data) do not hold it: they may live a little
+        longer than it does.
 
         Args:
             path: A file that is made for it.
@@ -263,6 +263,20 @@ def _lock(descriptor: int, *, block: bool, of_process: bool = False) -> bool:
             return True  # a file system without locks: one process has to be enough
         raise
     return True
+
+
+def _unlock_and_close(descriptor: int) -> None:
+    """Gives a lock back also where a process that was forked meanwhile has the file open, too.
+
+    Closing would leave it locked for as long as that process lives, and a worker that reads data
+    lives for an epoch and more. https://man7.org/linux/man-pages/man2/flock.2.html
+    """
+    if sys.platform != "win32":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # of a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def write_all(filesystem: FileSystem, descriptor: int, data: Any) -> int:

@@ -1,4 +1,4 @@
-"""The lock of a whole run: one process has it, and it goes with the process."""
+"""Locks: one process has them, and they go with the process, or when they are given back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+
+import pytest
 
 from keras_callbacks_plus.storage import LocalFileSystem
 
@@ -46,3 +48,26 @@ def test_a_killed_process_has_it_no_more(tmp_path):
         assert LocalFileSystem().hold(str(path)) is None
         other.send_signal(signal.SIGKILL)
     LocalFileSystem().hold(str(path))()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked on this system")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # forking is what is tested
+@pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning")  # the same, as JAX says it
+def test_a_lock_that_is_given_back_is_free_though_a_forked_worker_lives_on(tmp_path):
+    """The workers of a `DataLoader` are forked while a snapshot is being written."""
+    files, path = LocalFileSystem(), str(tmp_path / "lock")
+    reading, writing = os.pipe()
+    with files.lock(path):
+        worker = os.fork()
+        if worker == 0:
+            os.close(writing)
+            os.read(reading, 1)  # until the other end is closed
+            os._exit(0)
+        assert files.is_locked(path)
+    try:
+        assert not files.is_locked(path)
+        assert os.waitpid(worker, os.WNOHANG) == (0, 0)  # it lives
+    finally:
+        os.close(reading)
+        os.close(writing)
+        os.waitpid(worker, 0)
