@@ -78,6 +78,8 @@ def test_a_run_with_a_feature_is_resumed_within_an_epoch(tmp_path, name):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the workers of a DataLoader
+@pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning")  # the same, as JAX says it
 @pytest.mark.parametrize("name", list(resumed_features.FEATURES))
 def test_a_run_with_a_feature_is_resumed_from_every_snapshot(tmp_path, name):
     assert run_feature(tmp_path, name, list) == {}
