@@ -161,7 +161,7 @@ class LocalFileSystem:
 
     def close(self, descriptor: int) -> None:
         """See `FileSystem`."""
-        os.close(descriptor)
+        _unlock_and_close(descriptor)
 
     def rename(self, source: str, target: str) -> None:
         """See `FileSystem`."""
@@ -269,7 +269,8 @@ def _unlock_and_close(descriptor: int) -> None:
     """Gives a lock back also where a process that was forked meanwhile has the file open, too.
 
     Closing would leave it locked for as long as that process lives, and a worker that reads data
-    lives for an epoch and more. https://man7.org/linux/man-pages/man2/flock.2.html
+    lives for an epoch and more. HDF5 would not open a file that is locked, either.
+    https://man7.org/linux/man-pages/man2/flock.2.html
     """
     if sys.platform != "win32":
         import fcntl

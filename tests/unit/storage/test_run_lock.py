@@ -53,19 +53,23 @@ def test_a_killed_process_has_it_no_more(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked on this system")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # forking is what is tested
 @pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning")  # the same, as JAX says it
-def test_a_lock_that_is_given_back_is_free_though_a_forked_worker_lives_on(tmp_path):
+def test_what_is_given_back_is_free_though_a_forked_worker_lives_on(tmp_path):
     """The workers of a `DataLoader` are forked while a snapshot is being written."""
-    files, path = LocalFileSystem(), str(tmp_path / "lock")
+    files, path, written = LocalFileSystem(), str(tmp_path / "lock"), str(tmp_path / "written")
     reading, writing = os.pipe()
     with files.lock(path):
+        descriptor = files.create(written)
         worker = os.fork()
         if worker == 0:
             os.close(writing)
             os.read(reading, 1)  # until the other end is closed
             os._exit(0)
         assert files.is_locked(path)
+        assert files.is_locked(written)
+        files.close(descriptor)
     try:
         assert not files.is_locked(path)
+        assert not files.is_locked(written)  # or Keras could not read it
         assert os.waitpid(worker, os.WNOHANG) == (0, 0)  # it lives
     finally:
         os.close(reading)
