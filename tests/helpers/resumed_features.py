@@ -193,7 +193,7 @@ FEATURES = {
     "two-outputs": {"kind": two_targets, "make": two_outputs},
     "own-step-unbuilt": {"make": compiled(OwnStep)},
     "two-inputs-unbuilt": {"kind": two_inputs, "make": compiled(TwoInputs)},
-    "DataLoader-workers": {"kind": loader_with_workers},
+    "DataLoader-workers": {"kind": loader_with_workers, "read_ahead": True},
     "validation_freq": {"validation_freq": 2},
     "validation-tf.data": {"kind": shuffled_validation, "same_seed": True, "validation_freq": 1},
     "validation-PyDataset": {"kind": drawn_validation},

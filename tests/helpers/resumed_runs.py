@@ -175,7 +175,8 @@ def train(
         make: Makes the compiled model.
         make_backup: Makes the callback that keeps the run: of a folder and `save_freq`.
         callbacks: More callbacks.
-        more: Further arguments of `fit`; `save_freq`, `epochs` and `backup` of the backup.
+        more: Further arguments of `fit`; `save_freq`, `epochs` and `backup` of the backup;
+            `read_ahead`, whether TensorFlow reads the data in a thread of its own.
     """
     folder = Path(folder)
     keras.utils.clear_session(free_memory=False)  # so that layers have the same names in the files
@@ -183,8 +184,9 @@ def train(
     data, fit = (INPUTS[kind] if isinstance(kind, str) else kind)()
     model = make()
     x, y = arrays()
-    quiet = isinstance(kind, str) and keras.backend.backend() == "tensorflow"
-    trace = Noted() if quiet and kind.startswith(("PyData", "DataL", "grain")) else Trace()
+    of_python = isinstance(kind, str) and kind.startswith(("PyData", "DataL", "grain"))
+    read_ahead = more.pop("read_ahead", of_python) and keras.backend.backend() == "tensorflow"
+    trace = Noted() if read_ahead else Trace()
     epochs = more.pop("epochs", EPOCHS)
     backup = more.pop("backup", {})
     save_freq = more.pop("save_freq", 1)
