@@ -51,8 +51,9 @@ class BackgroundWriter:
                 self._waiting = job
                 return
             self._running = True
+        go = threading.Event()
         try:
-            threading.Thread(target=self._work, args=(job,), name=f"kcp: {self._name}").start()
+            threading.Thread(target=self._work, args=(job, go), name=f"kcp: {self._name}").start()
         except RuntimeError as error:  # the system has no more threads to give
             with self._changed:
                 self._running = False
@@ -60,6 +61,8 @@ class BackgroundWriter:
             raise BackgroundWriteError(
                 f"Writing {self._name} in the background failed: {error}", self._name
             ) from error
+        finally:
+            go.set()
 
     def raise_if_failed(self) -> None:
         """Raises, once, the error of a job that has failed.
@@ -91,8 +94,9 @@ class BackgroundWriter:
                 f"Writing {self._name} in the background failed: {error}", self._name
             ) from error
 
-    def _work(self, job: Callable[[], None] | None) -> None:
+    def _work(self, job: Callable[[], None] | None, go: threading.Event) -> None:
         _give_way()
+        go.wait()  # `start` has waited for this thread, and would now wait for the interpreter
         while job is not None:
             try:
                 job()

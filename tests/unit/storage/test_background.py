@@ -52,3 +52,42 @@ def test_a_thread_that_cannot_be_started_is_an_error_and_no_wait(monkeypatch):
     writer.submit(lambda: done.append("again"))
     writer.wait_until_finished()
     assert done == ["again"]
+
+
+@pytest.mark.timeout(30)
+def test_the_thread_that_trains_goes_on_before_the_job_begins(monkeypatch):
+    """A job begins with work of Python's, which would keep the interpreter for itself."""
+    events, started = [], threading.Event()
+    start = threading.Thread.start
+
+    def slow_start(thread):
+        start(thread)
+        started.wait(0.2)  # ample time for a job that did not wait
+        events.append("submitted")
+
+    def job():
+        events.append("job")
+        started.set()
+
+    writer = BackgroundWriter("things")
+    monkeypatch.setattr(threading.Thread, "start", slow_start)
+    writer.submit(job)
+    writer.wait_until_finished()
+    assert events == ["submitted", "job"]
+
+
+@pytest.mark.timeout(30)
+def test_a_job_whose_start_was_interrupted_is_done_all_the_same(monkeypatch):
+    start, done = threading.Thread.start, []
+
+    def interrupted(thread):
+        start(thread)
+        raise KeyboardInterrupt
+
+    writer = BackgroundWriter("things")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.submit(lambda: done.append(1))
+    writer.wait_until_finished()
+    assert done == [1]
