@@ -53,13 +53,20 @@ class WeightsPlan:
         """Bytes of the weights file."""
         return self._image.size
 
-    def copy(self) -> Buffers:
-        """Copies the values as they are now; the memory is this plan's, the same at every call."""
+    def copy(self, beside: Callable[[], None] = lambda: None) -> Buffers:
+        """Copies the values as they are now; the memory is this plan's, the same at every call.
+
+        Args:
+            beside: Called while other threads copy, once it is sure what is to be copied. Defaults
+                to a function that does nothing.
+        """
         if self._buffer is None:
             self._buffer = host_copies.host_buffer(self._image.size)
             self._arrays = self._image.prepare(self._buffer)
-        with host_copies.HostCopies(self._reader) as copies:
+        with host_copies.copying_to_host(self._reader) as copies:
             self.state.capture(_Copies(self._arrays, copies))
+            copies.start()
+            beside()
         buffer = self._buffer
         return lambda: [buffer]
 

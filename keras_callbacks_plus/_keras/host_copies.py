@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from keras_callbacks_plus._keras import compat
+from keras_callbacks_plus._keras.copying_threads import CopyingThreads
 from keras_callbacks_plus._keras.host_view import host_view, torch_tensor
 
-__all__ = ["HostCopies", "TensorFlowReader", "host_buffer"]
+__all__ = ["HostCopies", "TensorFlowReader", "copying_to_host", "host_buffer"]
 
 Array = np.ndarray[Any, Any]
-
-_BATCH = 64 << 20  # bytes of views held until they are copied: a view may turn out to be a copy
-_PIECE = 2 << 20  # bytes that a thread copies at a time
-_THREADS = 4  # enough to fill the memory bus
 
 
 def host_buffer(size: int) -> Array:
@@ -94,110 +89,82 @@ class TensorFlowReader:
         return [np.from_dlpack(tensor) for tensor in self._read()]
 
 
-class HostCopies:
+@contextlib.contextmanager
+def copying_to_host(reader: TensorFlowReader | None = None) -> Iterator[HostCopies]:
     """Copies variables into arrays, with the threads that this process may use.
 
-    Training stands still meanwhile, so that there are cores to spare. What is left to copy goes to
-    the thread that asks first: a core that is busy elsewhere holds nothing up.
+    Training stands still meanwhile, so that there are cores to spare.
+
+    Args:
+        reader: Reads what it takes, many variables in one call. Defaults to `None`.
+
+    Yields:
+        What takes the variables. They must not change until the end of the block, and the arrays
+        hold them from then on.
 
     Example:
 
     >>> import keras
     >>> target = np.zeros(2, "float32")
-    >>> with HostCopies() as copies:
+    >>> with copying_to_host() as copies:
     ...     copies.put(target, keras.Variable([1.0, 2.0]))
     >>> target
     array([1., 2.], dtype=float32)
+    """
+    try:
+        with CopyingThreads() as threads:
+            copies = HostCopies(reader, threads)
+            yield copies
+            copies.start()
+    finally:  # also after an error: they write to memory that is used again
+        _finish_transfers()
+
+
+class HostCopies:
+    """What `copying_to_host` gives.
 
     Args:
-        reader: Reads what it takes at the end of the block, all in one call. Defaults to `None`.
+        reader: See there.
+        threads: Those that copy.
     """
 
-    def __init__(self, reader: TensorFlowReader | None = None) -> None:
+    def __init__(self, reader: TensorFlowReader | None, threads: CopyingThreads) -> None:
         self._backend = compat.backend()
-        self._reader = reader if self._backend == "tensorflow" else None
-        self._late: list[tuple[Array, Any]] = []
-        self._pairs: list[tuple[Array, Array]] = []
-        self._bytes = 0
-        self._stack = contextlib.ExitStack()
-        self._helpers: ThreadPoolExecutor | None = None
-        self._helped: list[Future[None]] = []
+        self._reader = reader
+        self._threads = threads
+        self._unread: list[tuple[Array, Any]] = []
 
     def put(self, target: Array, variable: Any) -> None:
-        """Copies the value of a variable, at the latest at the end of the `with` block.
+        """Copies the value of a variable, at the latest at the end of the block.
 
         Args:
             target: Array of the very shape and type, contiguous.
-            variable: The variable, which must not change until the end.
+            variable: The variable.
         """
+        shares = True
         if self._backend == "torch":
             tensor = torch_tensor(variable)
             if tensor.is_cuda:
                 _transfer(target, tensor)
                 return
-        if self._reader is not None and self._reader.takes(variable):
-            self._late.append((target, variable))
-            return
-        self._pairs.append((target, host_view(variable)))
-        self._bytes += target.nbytes
-        if self._bytes >= _BATCH:
-            self._copy()
+            shares = tensor.device.type == "cpu"
+        elif self._backend == "tensorflow":
+            if self._reader is not None and self._reader.takes(variable):
+                self._unread.append((target, variable))
+                return
+            shares = False
+        self._threads.copy(target, host_view(variable))
+        if not shares:
+            self._threads.catch_up()
 
-    def _copy(self) -> None:
-        """Copies what there is, but for the pieces that the helpers are still at."""
-        pairs, self._pairs, self._bytes = self._pairs, [], 0
-        pieces = iter([piece for pair in pairs for piece in _pieces(*pair)])
-        others = min(_THREADS, _usable_cores()) - 1
-        if others and sum(target.nbytes for target, _ in pairs) > 4 * _PIECE:
-            if self._helpers is None:
-                self._helpers = self._stack.enter_context(ThreadPoolExecutor(others))
-            with contextlib.suppress(RuntimeError):  # where no thread can be started
-                for _ in range(others):
-                    self._helped.append(self._helpers.submit(_copy_all, pieces))
-        _copy_all(pieces)
-
-    def __enter__(self) -> HostCopies:
-        return self
-
-    def __exit__(self, kind: object, *exception: object) -> None:
-        with self._stack:
-            try:
-                if kind is None:
-                    self._finish()
-            finally:  # also after an error: they write to memory that is used again
-                _finish_transfers()
-
-    def _finish(self) -> None:
-        if self._reader is not None and self._late:
-            views = self._reader.views([variable for _, variable in self._late])
-            targets = [target for target, _ in self._late]
-            self._pairs += zip(targets, views, strict=True)
-        self._copy()
-        for future in self._helped:
-            future.result()
-
-
-def _copy_all(pieces: Iterator[tuple[Array, Array]]) -> None:
-    for target, source in pieces:  # of a list: `next` is atomic
-        np.copyto(target, source, casting="no")
-
-
-def _pieces(target: Array, source: Array) -> list[tuple[Array, Array]]:
-    """A large copy as several, of about `_PIECE` bytes each."""
-    if target.nbytes <= 2 * _PIECE or not source.flags.c_contiguous:
-        return [(target, source)]
-    flat_target, flat_source = target.reshape(-1), source.reshape(-1)
-    step = _PIECE // target.itemsize
-    return [
-        (flat_target[start : start + step], flat_source[start : start + step])
-        for start in range(0, target.size, step)
-    ]
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    def start(self) -> None:
+        """Lets the threads have all that was put, so that they copy beside what comes next."""
+        unread, self._unread = self._unread, []
+        if self._reader is not None and unread:
+            views = self._reader.views([variable for _, variable in unread])
+            for (target, _), view in zip(unread, views, strict=True):
+                self._threads.copy(target, view)
+        self._threads.start()
 
 
 def _transfer(target: Array, tensor: Any) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -157,29 +158,37 @@ class ModelFileWriter:
         return self._suffix == ".h5" or overridden or not self._model.built
 
     def _captured(self, trailer: bytes) -> Payload:
-        buffers, plan = self._filled()
+        texts: dict[str, str] = {}
+        buffers, plan = self._filled(functools.partial(self._describe, texts))
         contents: Contents
         if self._weights_only:
             contents = WeightsFile(buffers, plan.size, trailer)
         else:
-            config, metadata = compat.saving_names().serialize(self._model)
-            texts = {"metadata.json": metadata, "config.json": config}
             assets = {f"assets/{path}": data for path, data in plan.state.assets().items()}
             contents = Archive(texts, (_WEIGHTS, buffers, plan.size), assets, trailer)
         return self._hand_out(contents, contextlib.ExitStack())
 
-    def _filled(self) -> tuple[Buffers, WeightsPlan]:
+    def _describe(self, texts: dict[str, str]) -> None:
+        """Adds the small members of a `.keras` file, in order."""
+        if not self._weights_only:
+            config, metadata = compat.saving_names().serialize(self._model)
+            texts.update({"metadata.json": metadata, "config.json": config})
+
+    def _filled(self, beside: Callable[[], None]) -> tuple[Buffers, WeightsPlan]:
         if self._plan is not None and self._plan.state.is_current():
             try:
-                return self._fill(self._plan)
+                return self._fill(self._plan, beside)
             except StructureChangedError:  # of a part that has no variables of its own
                 pass
         self._plan = None  # frees its memory before the next one takes its own
         self._plan = WeightsPlan(SavedState(self._model, with_assets=not self._weights_only))
-        return self._fill(self._plan)
+        return self._fill(self._plan, beside)
 
-    def _fill(self, plan: WeightsPlan) -> tuple[Buffers, WeightsPlan]:
-        return (plan.views() if self._views else plan.copy()), plan
+    def _fill(self, plan: WeightsPlan, beside: Callable[[], None]) -> tuple[Buffers, WeightsPlan]:
+        if not self._views:
+            return plan.copy(beside), plan
+        beside()
+        return plan.views(), plan
 
     def _saved_by_keras(self, trailer: bytes) -> Payload:
         with contextlib.ExitStack() as stack:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_callbacks_plus._keras import compat
-from keras_callbacks_plus._keras.host_copies import HostCopies, TensorFlowReader
+from keras_callbacks_plus._keras.host_copies import TensorFlowReader, copying_to_host
 from keras_callbacks_plus._keras.host_view import host_view, start_transfers
 from keras_callbacks_plus.errors import RunMismatchError
 
@@ -39,7 +39,7 @@ class VariableCopies:
         """
         start_transfers(variables)
         copies = []
-        with HostCopies(self._reader) as copying:
+        with copying_to_host(self._reader) as copying:
             for variable, (known, array) in itertools.zip_longest(
                 variables, self._warm[: len(variables)], fillvalue=_NOTHING
             ):

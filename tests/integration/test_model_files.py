@@ -533,7 +533,7 @@ def test_many_variables_are_read_in_one_call_and_as_they_are_now():
         for variable in variables:
             variable.assign_add(int(more))
         targets = [np.zeros(v.shape, v.dtype) for v in variables]
-        with host_copies.HostCopies(reader) as copies:
+        with host_copies.copying_to_host(reader) as copies:
             for target, variable in zip(targets, variables, strict=True):
                 copies.put(target, variable)
         assert_equal_lists(targets, [np.array(v) for v in variables])
