@@ -105,6 +105,9 @@ class Clock:
 
         class First(keras.callbacks.Callback):
             def on_train_batch_begin(self, batch, logs=None):
+                if batch == STEPS - 1 and hasattr(measured, "wait_until_finished"):
+                    # so that no save waits for the one before; a step comes before each, as always
+                    measured.wait_until_finished()
                 clock._before = time.perf_counter()
 
             def on_train_batch_end(self, batch, logs=None):
@@ -112,8 +115,6 @@ class Clock:
                 clock.steps.append(time.perf_counter() - clock._before)
 
             def on_epoch_end(self, epoch, logs=None):
-                if hasattr(measured, "wait_until_finished"):
-                    measured.wait_until_finished()  # so that no save waits for the one before
                 clock._before = time.perf_counter()
 
         class Last(keras.callbacks.Callback):
