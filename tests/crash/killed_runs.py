@@ -189,7 +189,9 @@ class KilledRuns:
 
     def seed(self, folder, number):
         """Another one for each start that finds a snapshot, where the data does not follow it."""
-        begun = (folder / "backup" / "checkpoints.json").exists()  # Keras's callback has none
+        # not the manifest: a kill may have left one that only says which file is going to be there;
+        # Keras's callback has none of these
+        begun = any((folder / "backup").glob("snapshot-*.kcp"))
         return 50 + number if begun and not resumed_runs.follows_the_seed(self.kind) else 1
 
     def moment(self, usual):
