@@ -33,6 +33,7 @@ class RunFolder:
         self._flush_secs = flush_secs
         self._clock = clock
         self._writer: EventFileWriter | None = None
+        self._run_to_trim: str | None = None  # and is, before anything is written
 
     def write(self, run: str, first_step: int, step: int, values: Mapping[str, float]) -> None:
         """Writes the scalars of one step; does nothing where that step has been written before.
@@ -46,6 +47,7 @@ class RunFolder:
         if self.written is not None and step <= self.written:
             return
         if self._writer is None:
+            self._trim()
             self._writer = EventFileWriter(
                 self.path,
                 run=run,
@@ -64,13 +66,22 @@ class RunFolder:
     def resume(self, run: str, written: int | None) -> None:
         """Takes the charts back to what they were when `written` was the last position.
 
+        What is behind it is taken out when there is something to write, or at `close`: within an
+        epoch a resume goes back to the state of its beginning, and from there to a later one.
+
         Args:
             run: What marks the files of the run.
             written: As it was, or `None` if nothing had been written yet.
         """
-        self.close()
-        trim(self.path, run, -1 if written is None else written, self._file_system)
+        self._close_file()
+        self._run_to_trim = run
         self.written = written
+
+    def _trim(self) -> None:
+        if self._run_to_trim is not None:
+            last = -1 if self.written is None else self.written
+            trim(self.path, self._run_to_trim, last, self._file_system)
+            self._run_to_trim = None
 
     def flush(self) -> None:
         """Blocks until what was written is durable."""
@@ -80,6 +91,10 @@ class RunFolder:
 
     def close(self) -> None:
         """Flushes and closes the file; the next `write` opens a new one."""
+        self._trim()
+        self._close_file()
+
+    def _close_file(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()

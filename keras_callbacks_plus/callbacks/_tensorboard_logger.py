@@ -281,6 +281,8 @@ class TensorBoardLogger(StatefulCallback):
         self._iterations = state["iterations"]
         self._batches = state["batches"]
         self._resumed = True
+        if self._fit is not None:  # within an epoch, of which there may be no batch left
+            self._fit.batches = self._batches - self._fit.batches_before
 
     def wait_until_finished(self) -> None:
         """Blocks until everything that was logged is durable."""

@@ -250,11 +250,11 @@ def charts(folder):
     for place in sorted({Path(root) for root, _, files in os.walk(folder) if files}):
         events = EventAccumulator(str(place), purge_orphaned_data=True)
         events.Reload()
-        for tag in events.Tags()["tensors"]:
-            points = [
-                [e.step, e.tensor_proto.SerializeToString().hex()] for e in events.Tensors(tag)
-            ]
-            drawn[f"{place.relative_to(folder)}:{tag}"] = [[s, b.hex()] for s, b in points]
+        for tag in events.Tags()["scalars"]:
+            name = f"{place.relative_to(folder)}:{tag}"
+            drawn[name] = [[e.step, repr(e.value)] for e in events.Scalars(tag)]
+    if not drawn:
+        raise RuntimeError(f"There are no charts in {folder}: nothing can be compared.")
     return drawn
 
 

@@ -421,6 +421,44 @@ def test_a_process_that_ends_by_an_exception_loses_nothing(tmp_path, how):
         assert result.stdout == "False\n"
 
 
+class Fail(keras.callbacks.Callback):
+    """Fails after some batches of the second epoch, or before its validation."""
+
+    def __init__(self, batch):
+        super().__init__()
+        self.batch = batch
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self.epoch, batch) == (1, self.batch):
+            raise KeyboardInterrupt
+
+    def on_test_begin(self, logs=None):
+        if (self.epoch, self.batch) == (1, BATCHES):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("batch", [0, 1, 3, BATCHES])
+def test_a_resume_within_an_epoch_draws_what_a_whole_run_does(tmp_path, batch):
+    def run(name, fails_after=None):
+        backup = kcp.BackupAndRestore(tmp_path / name / "backup", 1, delete_checkpoint=False)
+        logger = kcp.TensorBoardLogger(
+            tmp_path / name / "charts", update_freq=1, write_steps_per_second=False
+        )
+        fit(make_model(), backup, logger, Fail(fails_after))
+        return charts(tmp_path / name / "charts")
+
+    whole = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("resumed", batch)
+    resumed = run("resumed")
+    assert steps(whole["train/steps"]["batch_loss"]) == list(range(1, 3 * BATCHES + 1))
+    assert resumed == whole
+
+
 # ---------------------------------------------------------------------------- the callback itself
 
 
