@@ -102,17 +102,17 @@ class CopyingThreads:
         if count:
             self._stack.enter_context(_quick_switches())
             pool = self._stack.enter_context(ThreadPoolExecutor(count))
-            self._stack.callback(self._send_home, helpers)
+            self._stack.callback(self._send_home, count)
             for _ in range(count):
                 with contextlib.suppress(RuntimeError):  # where no thread can be started
                     helpers.append(pool.submit(_copy_all, self._jobs))
         return helpers
 
-    def _send_home(self, helpers: list[Future[None]]) -> None:
+    def _send_home(self, count: int) -> None:
         with contextlib.suppress(queue.Empty):
             while True:  # what an error has left, which nobody wants any more
                 self._jobs.get_nowait()
-        for _ in helpers:
+        for _ in range(count):
             self._jobs.put(None)
 
 

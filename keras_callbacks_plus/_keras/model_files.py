@@ -126,6 +126,9 @@ class ModelFileWriter:
                 return self._captured(trailer)
             except (CannotPlanError, StructureChangedError, UnsupportedKerasError) as error:
                 self._plan, cause = None, str(error)
+            except BaseException:
+                self._plan = None  # its memory holds what no file will, wholly or in part
+                raise
         if cause is not None and cause not in self._warned:
             self._warned.add(cause)
             warnings.warn(

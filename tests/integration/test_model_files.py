@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_callbacks_plus._keras import compat, host_copies, snapshot
+from keras_callbacks_plus._keras import compat, copying_threads, host_copies, snapshot
 from keras_callbacks_plus._keras.model_files import ModelFileWriter, read_record
 from keras_callbacks_plus.errors import (
     CheckpointWarning,
@@ -539,3 +539,37 @@ def test_many_variables_are_read_in_one_call_and_as_they_are_now():
         assert_equal_lists(targets, [np.array(v) for v in variables])
     held = reader.views(variables[:1])[0].copy()  # others than before
     np.testing.assert_array_equal(held, np.array(variables[0]))
+
+
+class Moody(keras.layers.Dense):
+    """A layer whose configuration cannot be had while `fails` is set, which it calls first."""
+
+    fails = None
+
+    def get_config(self):
+        if self.fails is not None:
+            self.fails()
+            raise ZeroDivisionError("the layer's own")
+        return super().get_config()
+
+
+def test_values_that_were_taken_for_no_file_are_not_known_as_saved(monkeypatch):
+    monkeypatch.setattr(copying_threads, "_usable_cores", lambda: 2)
+    layer = Moody(4096)
+    writer = ModelFileWriter(keras.Sequential([keras.Input((1024,)), layer]), weights_only=False)
+    writer.capture().release()
+    assert writer.is_unchanged()
+    plan = writer._plan
+    layer.bias.assign(np.ones(4096, "float32"))
+
+    def wait_for_the_other_thread():
+        while not plan.is_same():  # a time limit ends it
+            pass
+
+    layer.fails = wait_for_the_other_thread
+    with pytest.raises(ZeroDivisionError, match="the layer's own"):
+        writer.capture()
+    layer.fails = None
+    assert not writer.is_unchanged()
+    writer.capture().release()
+    assert writer.is_unchanged()
