@@ -16,11 +16,12 @@ LARGE = 5 << 20  # float32 elements: several jobs
 
 @pytest.fixture(autouse=True)
 def nothing_is_left():
-    """No thread, and the interpreter's switch interval as it was."""
-    before = sys.getswitchinterval()
+    """No new thread, and the interpreter's switch interval as it was."""
+    interval, threads = sys.getswitchinterval(), set(threading.enumerate())
     yield
-    assert not [t.name for t in threading.enumerate() if t.name.startswith("ThreadPool")]
-    assert sys.getswitchinterval() == before
+    # a fit of another test may have left threads: Keras keeps a pool for its callbacks
+    assert set(threading.enumerate()) <= threads
+    assert sys.getswitchinterval() == interval
 
 
 @pytest.fixture
