@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +17,7 @@ from keras_callbacks_plus.storage.atomic import Sink
 
 __all__ = ["Archive", "Contents", "SavedFile", "WeightsFile", "WeightsPlan"]
 
-_CHUNK = 2 << 20  # what a checksum has read is still in the cache when it is written
+_CHUNK = 2 << 20  # bytes that are read at once
 _END_OF_ZIP = b"PK\x05\x06"
 _END_OF_ZIP_SIZE = 22
 
@@ -135,8 +135,8 @@ class WeightsFile:
 
     def write_to(self, sink: Sink) -> None:
         """See `Contents`."""
-        for chunk in _chunks(self._buffers()):
-            sink.write(chunk)
+        for buffer in self._buffers():
+            sink.write(buffer)
         if self._trailer:
             sink.write(self._trailer)
 
@@ -170,7 +170,7 @@ class Archive:
         name, buffers, size = self._weights
         return {
             **{key: ((data,), len(data)) for key, data in self._before.items()},
-            name: (_chunks(buffers()), size),
+            name: (buffers(), size),
             **{key: ((data,), len(data)) for key, data in self._after.items()},
         }
 
@@ -211,10 +211,3 @@ class SavedFile:
                 length -= len(chunk)
         if trailer:
             sink.write(trailer)
-
-
-def _chunks(buffers: Iterable[Any]) -> Iterator[memoryview]:
-    for buffer in buffers:
-        view = memoryview(buffer).cast("B")
-        for start in range(0, len(view), _CHUNK):
-            yield view[start : start + _CHUNK]

@@ -1,16 +1,48 @@
-"""A `.keras` file, which is a zip of stored members, written from front to back."""
+"""A `.keras` file, which is a zip of stored members, written from front to back.
+
+The layout is the one that `zipfile` gives a file without `seek`, byte for byte. That module takes
+its checksums with the standard library's CRC-32, which takes half as long as writing to a disk.
+https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
+"""
 
 from __future__ import annotations
 
-import zipfile
+import struct
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
+
+from zlib_ng.zlib_ng import crc32
 
 from keras_callbacks_plus.storage.atomic import Sink
 
 __all__ = ["archive_size", "write_archive"]
 
 Member = tuple[Iterable[Any], int]
+
+_LOCAL = struct.Struct("<4s5H3I2H")
+_CENTRAL = struct.Struct("<4s6H3I5H2I")
+_END = struct.Struct("<4s4H2IH")
+_END_64 = struct.Struct("<4sQ2H2I4Q")
+_LOCATOR_64 = struct.Struct("<4sIQI")
+_PLAIN, _WIDE = 20, 45  # the versions of the format that know numbers of 4 and of 8 bytes
+_UNIX = 3 << 8  # the system whose permissions are recorded
+_READ_AND_WRITE = 0o600 << 16
+_CHECKSUM_BEHIND, _UTF_8 = 0x08, 0x800
+_DATE = 1 << 5 | 1  # 1 January 1980, the first that a zip knows
+_LIMIT = (1 << 31) - 1  # of what all readers take in four bytes
+_MARK, _MANY = 0xFFFFFFFF, 0xFFFF  # "see the number of 8 bytes"
+_PIECE = 256 << 10  # bytes: still in the cache when they are written
+
+
+@dataclass
+class _Entry:
+    name: bytes
+    flags: int
+    offset: int
+    version: int
+    size: int = 0
+    crc: int = 0
 
 
 def write_archive(sink: Sink, members: Mapping[str, Member], comment: bytes = b"") -> None:
@@ -21,18 +53,30 @@ def write_archive(sink: Sink, members: Mapping[str, Member], comment: bytes = b"
     Args:
         sink: Where to.
         members: By name: buffers, and how many bytes they are together.
-        comment: What stands at the end of the file.
+        comment: What stands at the end of the file, at most 65535 bytes.
+
+    Raises:
+        RuntimeError: If the buffers of a member are not as many bytes as was said.
     """
-    # A sink cannot seek, so `zipfile` puts the checksum of each member behind it
-    with zipfile.ZipFile(cast(Any, _Forward(sink)), "w", zipfile.ZIP_STORED) as archive:
-        for name, (buffers, size) in members.items():
-            info = zipfile.ZipInfo(name)
-            info.external_attr = 0o600 << 16
-            info.file_size = size  # from 2 GiB on, `zipfile` must know before it writes
-            with archive.open(info, "w") as member:
-                for buffer in buffers:
-                    member.write(buffer)
-        archive.comment = comment
+    start = sink.tell()
+    entries = [
+        _write_member(sink, name, buffers, size, sink.tell() - start)
+        for name, (buffers, size) in members.items()
+    ]
+    directory = sink.tell() - start
+    for entry in entries:
+        sink.write(_central(entry))
+    end = sink.tell() - start
+    count, size = len(entries), end - directory
+    if count > _MANY - 1 or max(directory, size) > _LIMIT:
+        sink.write(
+            _END_64.pack(b"PK\6\6", 44, _WIDE, _WIDE, 0, 0, count, count, size, directory)
+            + _LOCATOR_64.pack(b"PK\6\7", 0, end, 1)
+        )
+        count = min(count, _MANY)
+        directory, size = min(directory, _MARK), min(size, _MARK)
+    last = _END.pack(b"PK\5\6", 0, 0, count, count, size, directory, len(comment))
+    sink.write(last + comment)
 
 
 def archive_size(members: Mapping[str, Member], comment: bytes = b"") -> int:
@@ -41,18 +85,43 @@ def archive_size(members: Mapping[str, Member], comment: bytes = b"") -> int:
     return sum(size for _, size in members.values()) + overhead + len(comment) + 100
 
 
-class _Forward:
-    """A sink as the file that `zipfile` wants: without `seek`, and with nothing to flush."""
+def _write_member(sink: Sink, name: str, buffers: Iterable[Any], size: int, offset: int) -> _Entry:
+    """A sink cannot seek, so that the checksum stands behind the bytes."""
+    encoded = name.encode()
+    flags = _CHECKSUM_BEHIND | (0 if name.isascii() else _UTF_8)
+    wide = size * 1.05 > _LIMIT
+    entry = _Entry(encoded, flags, offset, _WIDE if wide else _PLAIN)
+    extra = struct.pack("<2H2Q", 1, 16, 0, 0) if wide else b""
+    header = b"PK\3\4", entry.version, flags, 0, 0, _DATE
+    sizes = (_MARK, _MARK) if wide else (0, 0)
+    sink.write(_LOCAL.pack(*header, 0, *sizes, len(encoded), len(extra)) + encoded + extra)
+    for buffer in buffers:
+        view = memoryview(buffer).cast("B")
+        for start in range(0, len(view), _PIECE):
+            piece = view[start : start + _PIECE]
+            entry.crc = crc32(piece, entry.crc)
+            sink.write(piece)
+        entry.size += len(view)
+    if entry.size != size:
+        raise RuntimeError(f"{name} has {entry.size} bytes, and {size} were announced")
+    sink.write(struct.pack("<4sI2Q" if wide else "<4s3I", b"PK\7\x08", entry.crc, size, size))
+    return entry
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-        self._start = sink.tell()
 
-    def write(self, data: Any) -> int:
-        return self._sink.write(data)
-
-    def tell(self) -> int:
-        return self._sink.tell() - self._start
-
-    def flush(self) -> None:
-        pass
+def _central(entry: _Entry) -> bytes:
+    size, offset, wide = entry.size, entry.offset, []
+    if size > _LIMIT:
+        wide += [size, size]
+        size = _MARK
+    if offset > _LIMIT:
+        wide.append(offset)
+        offset = _MARK
+    extra = struct.pack(f"<2H{len(wide)}Q", 1, 8 * len(wide), *wide) if wide else b""
+    version = _WIDE if wide else entry.version
+    lengths = len(entry.name), len(extra), 0
+    head = b"PK\1\2", version | _UNIX, version, entry.flags, 0, 0, _DATE
+    return (
+        _CENTRAL.pack(*head, entry.crc, size, size, *lengths, 0, 0, _READ_AND_WRITE, offset)
+        + entry.name
+        + extra
+    )

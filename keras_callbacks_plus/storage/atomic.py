@@ -10,14 +10,18 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from keras_callbacks_plus.storage.checksums import BlockDigest, encode_blocks
-from keras_callbacks_plus.storage.filesystem import FileSystem, write_all
+from keras_callbacks_plus.storage.filesystem import FileSystem, page_aligned, write_all
 
 __all__ = ["Bytes", "Payload", "Sink", "Staged", "discard", "is_staging_name", "publish", "stage"]
 
 _COUNTER = itertools.count()
 _STAGING = re.compile(r"^\..+\.\d+-\d+\.kcp-tmp$")
 BLOCK = 8 << 20  # bytes that are read at once, and sent to the disk at once
+_GATHERED = 4 << 20  # bytes that are written at once: a divisor of that
+_IN_CACHE = 256 << 10  # bytes: what has been copied is still there when its checksum is taken
 
 
 class Sink(Protocol):
@@ -77,26 +81,42 @@ class Staged:
 
 
 class _CheckingSink:
-    """Writes to an open file, and checksums the very chunks that are written."""
+    """Writes to an open file in large pieces, and checksums the very bytes that are written.
+
+    The pieces are gathered in memory that begins with a page, which a disk can take without a
+    further copy: see `LocalFileSystem.write`.
+    """
 
     def __init__(self, filesystem: FileSystem, descriptor: int) -> None:
         self._filesystem = filesystem
         self._descriptor = descriptor
         self._digest = BlockDigest()
+        self._gathered = page_aligned(_GATHERED)
+        self._count = 0  # bytes of it that are not written yet
 
     def write(self, data: Any, /) -> int:
         view = memoryview(data).cast("B")
-        position = 0
-        while position < len(view):  # up to the end of a block
-            start = self._digest.size
-            chunk = view[position : position + BLOCK - start % BLOCK]
-            write_all(self._filesystem, self._descriptor, chunk)
-            self._digest.update(chunk)
-            position += len(chunk)
-            if self._digest.size % BLOCK == 0:  # so that the disk works while the rest is copied
-                end = self._digest.size
-                self._filesystem.start_sync(self._descriptor, end - BLOCK, BLOCK)
+        for start in range(0, len(view), _IN_CACHE):
+            self._gather(np.frombuffer(view[start : start + _IN_CACHE], np.uint8))
         return len(view)
+
+    def _gather(self, data: np.ndarray[Any, Any]) -> None:
+        while len(data):
+            free = self._gathered[self._count :][: len(data)]
+            np.copyto(free, data[: len(free)])
+            self._digest.update(free.data)
+            self._count += len(free)
+            if self._count == _GATHERED:
+                self.flush()
+            data = data[len(free) :]
+
+    def flush(self) -> None:
+        """Writes what is gathered."""
+        write_all(self._filesystem, self._descriptor, self._gathered[: self._count])
+        self._count = 0
+        end = self._digest.size
+        if end and end % BLOCK == 0:  # so that the disk works while the rest is copied
+            self._filesystem.start_sync(self._descriptor, end - BLOCK, BLOCK)
 
     def tell(self) -> int:
         return self._digest.size
@@ -142,6 +162,7 @@ def stage(
     try:
         sink = _CheckingSink(filesystem, descriptor)
         payload.write_to(sink)
+        sink.flush()
         filesystem.sync(descriptor)
     except BaseException:
         _abandon(filesystem, path, descriptor)

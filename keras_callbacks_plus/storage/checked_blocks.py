@@ -7,12 +7,12 @@ stands between the bytes and itself (4 bytes each, little-endian).
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from zlib_ng.zlib_ng import crc32
 
 from keras_callbacks_plus.errors import CheckpointCorruptedError
 
@@ -40,7 +40,7 @@ class BlockSums:
         view = memoryview(data).cast("B")
         while len(view):
             part = view[: BLOCK - self._size % BLOCK]
-            self._crc = zlib.crc32(part, self._crc)
+            self._crc = crc32(part, self._crc)
             self._size += len(part)
             if self._size % BLOCK == 0:
                 self._end_block()
@@ -55,7 +55,7 @@ class BlockSums:
         if self._size % BLOCK:
             self._end_block()
         table = struct.pack(f"<{len(self._sums)}II", *self._sums, len(self._sums))
-        return table + struct.pack("<I", zlib.crc32(table))
+        return table + struct.pack("<I", crc32(table))
 
 
 def read_checked(path: str, size: int) -> np.ndarray[Any, Any]:
@@ -83,7 +83,7 @@ def read_checked(path: str, size: int) -> np.ndarray[Any, Any]:
             for number in numbers:
                 block = view[number * BLOCK : (number + 1) * BLOCK]
                 _fill(file, number * BLOCK, block)
-                if zlib.crc32(block) != sums[number]:
+                if crc32(block) != sums[number]:
                     raise _damaged(path, number * BLOCK, number * BLOCK + len(block))
 
     parts = [range(start, len(sums), _THREADS) for start in range(min(_THREADS, len(sums)))]
@@ -102,7 +102,7 @@ def _table(file: Any, path: str, size: int) -> tuple[tuple[int, ...], int]:
         raise _damaged(path, size - _END.size, size)
     file.seek(length)
     table = file.read(4 * count + 4)
-    if zlib.crc32(table) != crc:
+    if crc32(table) != crc:
         raise _damaged(path, length, size)
     return struct.unpack(f"<{count}I", table[:-4]), length
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import struct
-import zlib
 from collections.abc import Iterable
+
+from zlib_ng.zlib_ng import crc32
 
 __all__ = ["BlockDigest", "decode_blocks", "encode_blocks", "suspects"]
 
@@ -37,7 +38,7 @@ class BlockDigest:
         """Takes the next bytes."""
         while len(data):
             part = data[: self.block_size - self.size % self.block_size]
-            self._crc = zlib.crc32(part, self._crc)
+            self._crc = crc32(part, self._crc)
             self.size += len(part)
             if self.size % self.block_size == 0:
                 self._blocks.append(self._crc)

@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import os
 import struct
-import zlib
 from collections.abc import Mapping
 from typing import Any
+
+from zlib_ng.zlib_ng import crc32
 
 from keras_callbacks_plus.errors import InvalidArgumentError
 
@@ -34,7 +35,7 @@ def encode_record(record: Mapping[str, Any]) -> bytes:
         InvalidArgumentError: If it takes more than 64 KiB.
     """
     text = json.dumps(record).encode()
-    data = text + _TAIL.pack(zlib.crc32(text), len(text), _MAGIC)
+    data = text + _TAIL.pack(crc32(text), len(text), _MAGIC)
     if len(data) > MAX_RECORD:
         raise InvalidArgumentError(
             "record",
@@ -81,4 +82,4 @@ def size_of_record(tail: bytes) -> int:
     if magic != _MAGIC or size > len(tail):
         return 0
     text = tail[len(tail) - size : -_TAIL.size]
-    return size if zlib.crc32(text) == checksum else 0
+    return size if crc32(text) == checksum else 0

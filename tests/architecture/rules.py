@@ -48,9 +48,9 @@ ARROWS: dict[str, frozenset[str]] = {
 # Room -> other packages that it may import. Keras and its backends stand in rules of their own.
 THIRD_PARTY: dict[str, frozenset[str]] = {
     "schedules": frozenset({"numpy", "matplotlib"}),
-    "storage": frozenset({"numpy", "ml_dtypes", "fsspec"}),
+    "storage": frozenset({"numpy", "ml_dtypes", "fsspec", "zlib_ng"}),
     "events": frozenset({"numpy", "tensorboard", "google_crc32c", "crc32c"}),
-    "_keras": frozenset({"numpy", "h5py", "ml_dtypes"}),
+    "_keras": frozenset({"numpy", "h5py", "ml_dtypes", "zlib_ng"}),
     "callbacks": frozenset({"numpy"}),
     "demo": frozenset({"numpy", "matplotlib", "sklearn", "tensorboard"}),
     "_terminal": frozenset({"rich"}),

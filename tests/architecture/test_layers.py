@@ -28,9 +28,6 @@ EXCEPTIONS = {
     ("files_change_in_one_place", "events/_folder.py"): (
         "an event file is appended to for as long as a run lasts; storage is a room beside this one"
     ),
-    ("files_change_in_one_place", "_keras/keras_archive.py"): (
-        "`ZipFile.open` opens a member of an archive that goes to the store's sink, and no file"
-    ),
 }
 
 

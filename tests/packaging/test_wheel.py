@@ -106,7 +106,12 @@ def test_the_wheel_holds_the_package_and_its_license_and_nothing_else():
 def test_what_the_wheel_asks_for():
     """Keras, NumPy and TensorBoard; everything else is an extra."""
     needed = [line for line in distribution().requires or () if "extra ==" not in line]
-    assert sorted(needed) == ["keras>=3.10", "numpy>=1.26", "tensorboard>=2.16"]
+    assert sorted(needed) == [
+        "keras>=3.10",
+        "numpy>=1.26",
+        "tensorboard>=2.16",
+        "zlib-ng>=0.5",
+    ]
     assert distribution().metadata["License-Expression"] == "Apache-2.0"
     assert distribution().metadata["Requires-Python"] == ">=3.10"
 

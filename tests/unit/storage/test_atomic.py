@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 import zlib
 
 import pytest
@@ -115,3 +117,110 @@ def test_each_block_is_sent_to_the_disk_once_and_all_is_synced_at_the_end(tmp_pa
     first = filesystem.calls.index(early[0])
     assert sum(call[1] for call in filesystem.calls[:first]) == 8 * MIB
     assert filesystem.calls[-1] == ("sync",)
+
+
+# ---------------------------------------------------------------- past the page cache
+
+
+def staged_bytes(filesystem, folder, *chunks):
+    staged = atomic.stage(filesystem, str(folder), "a", Chunks(*chunks))
+    with open(staged.path, "rb") as file:
+        found = file.read()
+    atomic.discard(filesystem, staged)
+    return found
+
+
+class Flags(LocalFileSystem):
+    """Notes which pieces go past the page cache, where there is such a way."""
+
+    def __init__(self):
+        self.direct = []
+
+    def write(self, descriptor, data):
+        import fcntl
+
+        written = super().write(descriptor, data)
+        self.direct.append(bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT))
+        return written
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has O_DIRECT")
+def test_whole_pieces_go_past_the_page_cache_and_the_rest_through_it(tmp_path):
+    import fcntl
+
+    with open(tmp_path / "probe", "wb") as file:
+        try:
+            fcntl.fcntl(file, fcntl.F_SETFL, os.O_DIRECT)
+        except OSError as error:
+            pytest.skip(f"not in this file system: {error}")
+    data = os.urandom(9 * MIB + 5)
+    filesystem = Flags()
+    assert staged_bytes(filesystem, tmp_path, data[:3], data[3:]) == data
+    assert filesystem.direct == [True, True, False]
+
+
+@pytest.mark.parametrize("size", [0, 1, 4 * MIB - 1, 4 * MIB, 4 * MIB + 1, 9 * MIB + 5])
+@pytest.mark.parametrize("step", [None, 1021, 4 * MIB + 3])
+def test_the_bytes_are_the_same_however_they_arrive(tmp_path, size, step):
+    data = os.urandom(size)
+    step = step or max(size, 1)
+    chunks = [data[start : start + step] for start in range(0, size, step)]
+    assert staged_bytes(LocalFileSystem(), tmp_path, *chunks) == data
+
+
+class Partial(LocalFileSystem):
+    """Takes a part of the first piece, as a disk does that is nearly full."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def write(self, descriptor, data):
+        piece = data[: self.count] if self.count else data
+        self.count = 0
+        return super().write(descriptor, piece)
+
+
+@pytest.mark.parametrize("count", [1, 4096, 2 * MIB, 2 * MIB + 1])
+def test_a_piece_that_is_taken_in_part_is_written_to_its_end(tmp_path, count):
+    data = os.urandom(9 * MIB + 5)
+    assert staged_bytes(Partial(count), tmp_path, data) == data
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has O_DIRECT")
+@pytest.mark.parametrize("refused", ["by the flag", "by each write"])
+def test_a_file_system_that_has_no_such_way_is_written_to_as_ever(tmp_path, monkeypatch, refused):
+    import fcntl
+
+    asked, real_fcntl, real_write = [], fcntl.fcntl, os.write
+
+    def is_direct(descriptor):
+        return real_fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT
+
+    def refuse(*_):
+        asked.append(1)
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    if refused == "by the flag":
+        monkeypatch.setattr(
+            fcntl,
+            "fcntl",
+            lambda *a: refuse() if a[1] == fcntl.F_SETFL else real_fcntl(*a),
+        )
+    else:
+        monkeypatch.setattr(
+            os, "write", lambda d, b: refuse() if is_direct(d) else real_write(d, b)
+        )
+    data = os.urandom(9 * MIB + 5)
+    assert staged_bytes(LocalFileSystem(), tmp_path, data) == data
+    assert len(asked) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has O_DIRECT")
+def test_an_error_of_the_disk_is_not_taken_for_a_way_that_there_is_not(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        staged_bytes(LocalFileSystem(), tmp_path, os.urandom(5 * MIB))
+    assert os.listdir(tmp_path) == []
