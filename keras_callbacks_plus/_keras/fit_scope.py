@@ -265,7 +265,7 @@ class FitScope:
                     self._at_first_epoch.pop(0)()
             self._ending = name == "on_train_end"
             self._hooks_running += 1
-            try:  # not `_watch`, whose generator costs as much as all of the rest, at every batch
+            try:
                 self._deliver_interrupt()
                 for handlers in (before, before_last):
                     for handler in handlers:
@@ -298,8 +298,12 @@ class FitScope:
 
         @contextlib.contextmanager
         def watched() -> Iterator[None]:
-            with self._watch(), catch_stop_iteration():
-                yield
+            try:
+                with catch_stop_iteration():
+                    yield
+            except BaseException as error:
+                self._fail(error)
+                raise
 
         self._put(self.epoch_iterator, "catch_stop_iteration", watched)
 
@@ -314,20 +318,15 @@ class FitScope:
         def watched(*args: Any, **kwargs: Any) -> Any:
             if self._hooks_running:  # a callback's own call, whose errors are for it to handle
                 return inner(*args, **kwargs)
-            with self._watch():
+            try:  # without a generator, which costs as much as the rest, at every batch
                 return inner(*args, **kwargs)
+            except BaseException as error:
+                self._fail(error)
+                raise
 
         self._put(owner, name, watched)
 
     # ---------------------------------------------------------------- failure
-
-    @contextlib.contextmanager
-    def _watch(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException as error:
-            self._fail(error)
-            raise
 
     def _fail(self, error: BaseException) -> None:
         if self._failed is not None:

@@ -20,6 +20,7 @@ _WHAT_TO_DO = (
 
 
 @functools.cache
+@functools.cache
 def _version_tuple(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
