@@ -56,10 +56,16 @@ class CallbackStates:
         """The class of each callback, as the fingerprint of a run records it."""
         return [f"{type(c).__module__}.{type(c).__qualname__}" for c in callbacks]
 
-    @property
-    def unknown(self) -> list[str]:
-        """A line for each thing that a callback holds and whose state nobody can read."""
-        return [line for member in self._members for line in member.unknown]
+    def why_unknown(self) -> list[str]:
+        """A sentence for each thing that a callback holds and whose state nobody can read."""
+        return [
+            f"It is not known whether {line} keeps state that changes: give the callback "
+            "`get_state` and `set_state` (empty ones, if there is nothing to keep), hold the state "
+            "in plain data, or make an array read-only (`array.flags.writeable = False`) if it is "
+            "data."
+            for member in self._members
+            for line in member.unknown
+        ]
 
     def capture(self) -> tuple[list[dict[str, Any]], list[str]]:
         """The states, and what could not be taken.

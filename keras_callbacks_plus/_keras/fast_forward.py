@@ -33,6 +33,7 @@ class FastForward:
         put_back: Puts the variables back; returns whether there was a place for all of them.
             TensorFlow makes those of the metrics in the first step only. Told whether there must
             be, it raises if there is not.
+        between: Called before each batch that is passed over; may end `fit`.
         arrived: Called when the data stands at the position.
     """
 
@@ -45,6 +46,7 @@ class FastForward:
         seeks: bool,
         before_data: Callable[[], None],
         put_back: Callable[[bool], bool],
+        between: Callable[[], None],
         arrived: Callable[[], None],
     ) -> None:
         self._scope = scope
@@ -53,6 +55,7 @@ class FastForward:
         self._seeks = seeks
         self._before_data = before_data
         self._put_back = put_back
+        self._between = between
         self._arrived = arrived
         self._waiting = True
         self._passing = False
@@ -75,6 +78,7 @@ class FastForward:
                     self._before_data()
                 if number < self._last:
                     if not self._seeks:
+                        self._between()
                         pull(self._scope.model, item[-1])
                     continue
                 if number == self._last:

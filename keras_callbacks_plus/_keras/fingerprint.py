@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import warnings
 from collections.abc import Sequence
 from typing import Any
+
+import keras
+import numpy as np
 
 from keras_callbacks_plus._keras import compat, learning_rate
 from keras_callbacks_plus._keras.callback_state import CallbackStates
@@ -18,6 +22,7 @@ __all__ = ["differences", "fingerprint"]
 
 _LONGEST = 60
 _CONNECTIONS = "connections of the layers"
+_SAMPLES = "first and last sample (their checksum)"
 _OF_LAYERS = (_CONNECTIONS, "variables")
 
 
@@ -71,8 +76,6 @@ def fingerprint(
 
 
 def _versions() -> dict[str, str]:
-    import keras
-
     versions = {"Keras version": str(keras.__version__)}
     names = {"tensorflow": ("tensorflow", "tensorflow-cpu"), "jax": ("jax", "jaxlib")}
     for name in (*names.get(compat.backend(), (compat.backend(),)), "numpy"):
@@ -102,9 +105,29 @@ def _order(scope: FitScope, arguments: dict[str, Any]) -> dict[str, Any]:
     source = compat.python_input(scope.epoch_iterator)
     if isinstance(source, ResumableData):
         facts["kcp.resumable"] = {"class": "resumable", **source.parameters}
+        facts[_SAMPLES] = _digest_of_ends(source.parts)
     elif compat.input_kind(scope.epoch_iterator) in ("ArrayDataAdapter", "PyDatasetAdapter"):
         facts["shuffle"] = arguments.get("shuffle")
+    if compat.input_kind(scope.epoch_iterator) == "ArrayDataAdapter":
+        facts[_SAMPLES] = _digest_of_ends((arguments.get("x"), arguments.get("y")))
     return facts
+
+
+def _digest_of_ends(parts: Any) -> str | None:
+    """Tells the arrays of one fold of cross-validation from those of another, in no time."""
+    digest = hashlib.sha256()
+    for leaf in keras.tree.flatten(parts):
+        if leaf is None:
+            continue
+        if not hasattr(leaf, "__array__"):  # a sparse matrix, say
+            return None
+        rows = getattr(leaf, "iloc", leaf)  # of pandas
+        for place in (0, leaf.shape[0] - 1):
+            end = np.asarray(compat.to_numpy(rows[place]))
+            if end.dtype.hasobject:
+                return None
+            digest.update(f"{end.dtype}{end.shape}".encode() + end.tobytes())
+    return digest.hexdigest()[:12]
 
 
 def _sorted(weights: Any) -> Any:

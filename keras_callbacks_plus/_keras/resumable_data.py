@@ -98,6 +98,11 @@ class ResumableData(keras.utils.PyDataset):
         return self._left
 
     @property
+    def parts(self) -> tuple[Any, ...]:
+        """The arrays: `x`, and `y` and the sample weights where there are any."""
+        return self._parts
+
+    @property
     def parameters(self) -> dict[str, str]:
         """What the order of the samples is made from."""
         facts = {"samples": self._samples, "batch_size": self._batch_size, "seed": self._seed}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from typing import Any
 
 import keras
@@ -21,10 +22,16 @@ __all__ = [
     "configured_rates",
     "fits",
     "iterations",
+    "note_rates_left",
     "plain_logs",
     "set_rates",
     "variable_names",
 ]
+
+# By the optimizer: the rates that a script has set, and those that a `fit` has left.
+_RATES_LEFT: weakref.WeakKeyDictionary[Any, tuple[list[float], list[float] | None]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 class ModelCopies:
@@ -183,7 +190,23 @@ def configured_rates(model: Any) -> list[float] | None:
     parts = learning_rate.optimizers_of(optimizer)
     if not all(hasattr(o, "learning_rate") and not learning_rate.owns_schedule(o) for o in parts):
         return None
-    return [learning_rate.read(part) for part in parts]
+    now = [learning_rate.read(part) for part in parts]
+    configured, left = _RATES_LEFT.get(optimizer, (now, None))
+    return configured if now == left else now
+
+
+def note_rates_left(model: Any, configured: list[float] | None) -> None:
+    """Remembers the learning rates with which a `fit` ends: no script has set those.
+
+    The next `fit` with the same optimizer (a cell of a notebook that is run again) finds them.
+
+    Args:
+        model: The model that was trained.
+        configured: What `configured_rates` returned when it began.
+    """
+    if configured is not None:
+        parts = learning_rate.optimizers_of(model.optimizer)
+        _RATES_LEFT[model.optimizer] = configured, [learning_rate.read(part) for part in parts]
 
 
 def set_rates(model: Any, rates: list[float]) -> None:

@@ -8,20 +8,20 @@ from typing import Any
 
 from keras_callbacks_plus.errors import StorageError
 
-__all__ = ["others_are_durable"]
+__all__ = ["wait_for_others"]
 
 _LOGGER = logging.getLogger("keras_callbacks_plus")
 
 
-def others_are_durable(callbacks: Sequence[Any]) -> bool:
+def wait_for_others(callbacks: Sequence[Any]) -> StorageError | None:
     """Waits for the writers of other callbacks: a snapshot must not promise what is yet to come.
 
     Args:
         callbacks: Those with a `wait_until_finished` are waited for.
 
     Returns:
-        `False` where one of them could not write: then there is no snapshot, and the error is its
-        own to raise.
+        The error of the first that could not write: then there is no snapshot, and the error is
+        that callback's own to raise.
     """
     for callback in callbacks:
         wait = getattr(callback, "wait_until_finished", None)
@@ -31,5 +31,5 @@ def others_are_durable(callbacks: Sequence[Any]) -> bool:
         except StorageError as error:
             name = type(callback).__name__
             _LOGGER.warning("No snapshot is taken, as %s has failed: %s", name, error)
-            return False
-    return True
+            return error
+    return None

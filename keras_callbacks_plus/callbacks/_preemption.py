@@ -152,6 +152,13 @@ class Preemption:
         if not keyboard_only:  # else the running `fit` raises KeyboardInterrupt itself
             raise SystemExit(EXIT_STATUS)
 
+    def forgo(self) -> None:
+        """Has `fit` end by the error that is on its way, and not by the status that asks for more.
+
+        The handlers that were there before are still called when it ends.
+        """
+        self._leaving = True
+
     def _deliver(self) -> None:
         while self._caught:
             number, frame = self._caught.popitem()

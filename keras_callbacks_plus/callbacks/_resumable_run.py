@@ -19,9 +19,11 @@ from keras_callbacks_plus._keras.progress import batches_done
 from keras_callbacks_plus._keras.random_state import capture_random_state, restore_random_state
 from keras_callbacks_plus._keras.restoration import Restoration
 from keras_callbacks_plus._keras.run_data import RunData
-from keras_callbacks_plus.callbacks._other_writers import others_are_durable
+from keras_callbacks_plus.callbacks._beginning import Beginning
+from keras_callbacks_plus.callbacks._other_writers import wait_for_others
 from keras_callbacks_plus.callbacks._preemption import Preemption
 from keras_callbacks_plus.callbacks._run_store import FITS_BEFORE, FORMAT, STEPS_BEFORE, RunStore
+from keras_callbacks_plus.errors import StorageError
 from keras_callbacks_plus.policies import Progress, Trigger
 
 __all__ = ["ResumableRun", "RunSettings"]
@@ -86,8 +88,8 @@ class ResumableRun:
         self._first_epoch: int | None = None
         self._copies = training_state.ModelCopies(scope.model)
         self._facts: dict[str, Any] | None = None
-        self._finished = False
-        self._last_loss = 0.0
+        self._beginning: Beginning | None = None
+        self._last_loss: float | None = None  # until an epoch has ended
         self._epoch = 0
         self._start: dict[str, Any] = {}
         self._executions = 0
@@ -111,18 +113,15 @@ class ResumableRun:
                 now.pop("variables", None)  # some are yet to be made
             self._settings.check(resumed["fingerprint"], now)
             self._steps_before = resumed["fingerprint"].get(STEPS_BEFORE, self._steps_before)
-            epochs, start = self._params["epochs"], resumed["epoch"]
             self._first_epoch = resumed["first_epoch"]
-            within = resumed["executions"] > 0
-            self._finished = not within and (
-                start >= epochs or (resumed["stopped"] and epochs <= resumed["epochs"])
-            )
+            self._beginning = beginning = Beginning.of(resumed, self._params["epochs"])
+            first = beginning.first_epoch
             # Only then will `fit` read it for certain: nobody's `on_train_begin` can fail any more.
-            first = epochs if self._finished else start
             scope.at("after_train_begin", lambda _: compat.set_initial_epoch(self._model, first))
-            if self._finished:  # `fit` runs no epoch, and ends by finalizing the variables
+            if beginning.finished:  # `fit` runs no epoch, and ends by finalizing the variables
+                beginning.tell(self._store.directory, finished_here=self._store.finished_here)
                 restoration.put_back_finished()
-            elif within:
+            elif beginning.within:
                 self._pass_over(resumed, restoration)
             elif not restoration.fits:
                 restoration.complete_in_first_step()
@@ -155,6 +154,7 @@ class ResumableRun:
             seeks=self._data.seekable,
             before_data=before_data,
             put_back=restoration.put_back_within,
+            between=self._leave_at_once,
             arrived=arrived,
         ).begin()
 
@@ -167,10 +167,11 @@ class ResumableRun:
         if self._states is None:
             self._store.hold()
             self._scope.at_close(self._store.release)
+            self._scope.at_close(lambda: training_state.note_rates_left(self._model, self._rates))
             self._preemption.catch(self._scope)
             compat.set_initial_epoch(self._model, None)
             self._states = CallbackStates(self._others)
-            self._settings.tell_inexact(map(_not_known, self._states.unknown))
+            self._settings.tell_inexact(self._states.why_unknown())
             self._settings.tell_inexact(self._data.watch())
             if resumed is None:
                 self._first_epoch = epoch
@@ -274,9 +275,20 @@ class ResumableRun:
     def _leave(self, reason: str | None) -> None:
         if reason is None:
             return
-        self._store.wait_until_finished()
+        try:
+            self._store.wait_until_committed()
+        except StorageError as error:
+            self._settings.stopping(f"{reason}; NOT saved: {error}")
+            raise
         self._say(f"{reason}; saved in epoch {self._epoch} after {self._batches} batches")
         self._preemption.leave()
+
+    def _leave_at_once(self) -> None:
+        """While batches are passed over, which may take long: all that was done is saved."""
+        caught = self._preemption.signals()
+        if caught is not None:
+            self._say(f"{caught} while batches were passed over; the last snapshot stays")
+            self._preemption.leave()
 
     def _say(self, text: str) -> None:
         self._settings.stopping(text)
@@ -319,7 +331,7 @@ class ResumableRun:
             tree,
             epoch=epoch,
             batch=self._batches if within else None,
-            before=lambda: others_are_durable(self._others),
+            before=lambda: wait_for_others(self._others),
         )
 
     def _tell_lost(self, names: Iterable[str]) -> None:
@@ -342,12 +354,14 @@ class ResumableRun:
 
     def _train_ends(self, logs: dict[str, Any] | None = None) -> None:
         """Before any `on_train_end`: a finished run that was started again gets its state here."""
-        if self._finished and self._resumed is not None:
+        beginning = self._beginning
+        if beginning is not None and beginning.finished and self._resumed is not None:
             states = CallbackStates(self._others)
             states.restore(self._resumed["callbacks"], _names(self._resumed))
             restore_random_state(self._resumed["random"])
             losses = self._model.history.history.get("loss")
-            self._last_loss = losses[-1] if losses else 0.0
+            if not beginning.goes_beyond:  # such a run has got farther, and is kept
+                self._last_loss = losses[-1] if losses else 0.0
         compat.set_initial_epoch(self._model, None)
 
     def _train_ended(self, logs: dict[str, Any] | None = None) -> None:
@@ -358,25 +372,26 @@ class ResumableRun:
         if late is not None:  # the script may go on to what takes long: that is for the next start
             self._say(f"{late}; the run has ended, and is saved")
             return
-        if self._settings.delete_at_end and math.isfinite(self._last_loss):
+        loss = self._last_loss
+        if self._settings.delete_at_end and loss is not None and math.isfinite(loss):
             self._store.delete()
+        else:
+            self._store.keep_finished()
 
     def _failed(self, error: BaseException) -> None:
         """`fit` is being left by an exception: what was committed stays."""
         compat.set_initial_epoch(self._model, None)
+        of_storage = isinstance(error, StorageError)
+        caught = self._preemption.signals()
+        if of_storage:
+            self._preemption.forgo()  # to be started again would not help
+            if caught is not None:
+                self._settings.stopping(f"{caught}; NOT saved: {error}")
         self._store.wait_until_finished()
         self._preemption.release()
         late = self._preemption.signals()
-        if late is not None:
+        if late is not None and not of_storage:
             self._say(f"{late} while `fit` failed with {error!r}; the last snapshot stays")
-
-
-def _not_known(line: str) -> str:
-    return (
-        f"It is not known whether {line} keeps state that changes: give the callback `get_state` "
-        "and `set_state` (empty ones, if there is nothing to keep), hold the state in plain data, "
-        "or make an array read-only (`array.flags.writeable = False`) if it is data."
-    )
 
 
 def _names(resumed: dict[str, Any]) -> list[str]:

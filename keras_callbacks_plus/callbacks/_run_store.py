@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import warnings
@@ -14,6 +15,7 @@ from keras_callbacks_plus.errors import (
     CheckpointCorruptedError,
     CheckpointWarning,
     ResumeError,
+    StorageError,
 )
 from keras_callbacks_plus.policies import LatestN, ask
 from keras_callbacks_plus.storage import (
@@ -35,6 +37,7 @@ STEPS_BEFORE = "steps of the optimizer before the run"
 _GENERATIONS = 2
 _RUN_LOCK = ".run.lock"
 _FINISHED: Counter[str] = Counter()  # of this process, by the folder
+_KEPT: set[str] = set()  # folders in which a `fit` of this process has left a finished run
 
 
 class RunStore:
@@ -49,11 +52,26 @@ class RunStore:
         self._writer = BackgroundWriter(f"the snapshots in {directory}")
         self._damaged: set[str] = set()
         self._give_back: Callable[[], None] | None = None
+        self._withheld: StorageError | None = None
+
+    @property
+    def directory(self) -> str:
+        """The folder."""
+        return self._store.directory
 
     @property
     def fits_before(self) -> int:
         """How many `fit`s of this process have finished with the folder, and removed their own."""
-        return _FINISHED[os.path.realpath(self._store.directory)]
+        return _FINISHED[os.path.realpath(self.directory)]
+
+    @property
+    def finished_here(self) -> bool:
+        """Whether a `fit` of this process has finished with the folder, and kept its snapshots."""
+        return os.path.realpath(self.directory) in _KEPT
+
+    def keep_finished(self) -> None:
+        """Notes that the run has finished, and that its snapshots stay."""
+        _KEPT.add(os.path.realpath(self.directory))
 
     def hold(self) -> None:
         """Keeps other processes from training with this folder, until `release`.
@@ -92,6 +110,12 @@ class RunStore:
             try:
                 return check_snapshot(read_container(path), path)
             except (CheckpointCorruptedError, OSError) as error:
+                if not _means_damage(error):
+                    raise ResumeError(
+                        f"The newest snapshot, {path}, cannot be read now: {error}. Mend that and "
+                        "start again: training on from an older one would replace it. Nothing was "
+                        "deleted."
+                    ) from error
                 self._damaged.add(record.path)
                 troubles.append(str(error))
                 warnings.warn(
@@ -108,7 +132,12 @@ class RunStore:
         )
 
     def commit(
-        self, tree: Any, *, epoch: int, batch: int | None, before: Callable[[], bool]
+        self,
+        tree: Any,
+        *,
+        epoch: int,
+        batch: int | None,
+        before: Callable[[], StorageError | None],
     ) -> None:
         """Has a snapshot written in the background.
 
@@ -116,8 +145,8 @@ class RunStore:
             tree: The snapshot; its arrays must not change until `wait_until_finished`.
             epoch: The epoch in which training goes on.
             batch: Batches of it that are done; `None` at its beginning.
-            before: Runs in the writer thread before the snapshot is committed, and says whether it
-                is to be.
+            before: Runs in the writer thread before the snapshot is committed, and says why it is
+                not to be, if it is not.
         """
         facts: dict[str, Any] = {"series": SERIES, "kind": SERIES, "epoch": epoch, "batch": batch}
         facts.update(step=None, metrics={})
@@ -125,7 +154,8 @@ class RunStore:
         name = f"snapshot-{epoch:06d}{place}.kcp"
 
         def job() -> None:
-            if not before():
+            self._withheld = before()
+            if self._withheld is not None:
                 return
             payload = ContainerPayload(tree, {**facts, "time": time.time()})
             own = {record.path for record in self._store.records(SERIES)}
@@ -141,9 +171,16 @@ class RunStore:
         """Blocks until the last snapshot is durable; raises if it could not be written."""
         self._writer.wait_until_finished()
 
+    def wait_until_committed(self) -> None:
+        """Blocks until the last snapshot is durable; raises if there is none, whoever failed."""
+        self.wait_until_finished()
+        if self._withheld is not None:
+            raise self._withheld
+
     def delete(self) -> None:
         """Removes the snapshots, and the folder if nothing else is in it: the run has finished."""
-        self.release()
+        if self._give_back is None:
+            self.hold()
         _FINISHED[os.path.realpath(self._store.directory)] += 1
         with self._store.transaction() as transaction:
             transaction.decide(
@@ -151,7 +188,15 @@ class RunStore:
                     r.path: (False, "the run has finished") for r in records if r.series == SERIES
                 }
             )
+        self.release()
         self._store.remove_if_empty()
+
+
+def _means_damage(error: OSError) -> bool:
+    """Not an error that may be another one tomorrow: no permission, no more open files."""
+    return isinstance(error, CheckpointCorruptedError | FileNotFoundError) or (
+        error.errno == errno.EIO
+    )
 
 
 def _generations(

@@ -113,7 +113,7 @@ def _fill(file: Any, offset: int, block: memoryview) -> None:
     while done < len(block):
         count = file.readinto(block[done:])
         if not count:
-            raise EOFError(f"{file.name} has become shorter while it was read")
+            raise _damaged(file.name, offset + done, offset + len(block))
         done += count
 
 

@@ -10,7 +10,8 @@ import sys
 import keras
 import pytest
 
-SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "checkpoint_stall.py"
+BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
+SCRIPT = BENCHMARKS / "checkpoint_stall.py"
 
 
 @pytest.mark.jax  # which starts soonest; all three take the same way
@@ -35,3 +36,18 @@ def test_the_stall_benchmark_measures_every_way_and_judges_every_target():
     assert 0 < slow["ratio"] < 0.8
     assert slow["met"] is False
     assert targets["stall of .weights.h5 / memcpy"]["target"].startswith("<= 1.")
+
+
+@pytest.mark.jax
+@pytest.mark.skipif(not SCRIPT.exists(), reason="the wheel's tests run without the benchmarks")
+def test_the_benchmark_of_the_resume_answers_its_four_questions():
+    command = [sys.executable, str(BENCHMARKS / "resume_overhead.py")]
+    flags = ["--steps", "8", "--rounds", "2", "--width", "8", "--params", "300"]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["resumable_epoch_over_arrays"] > 0
+    assert result["share_of_the_run"] == pytest.approx(
+        result["handler_us_a_batch"] / 5000 + result["snapshot_stall_ms"] / 60_000, abs=1e-4
+    )
+    assert result["large_model"]["speed_of_checked_over_plain"] > 0

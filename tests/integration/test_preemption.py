@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import signal
@@ -16,6 +17,8 @@ import pytest
 
 import keras_callbacks_plus as kcp
 from keras_callbacks_plus.callbacks import _backup_and_restore
+from keras_callbacks_plus.errors import InexactResumeWarning, StorageError
+from keras_callbacks_plus.storage import LocalFileSystem
 
 
 @pytest.fixture(autouse=True)
@@ -54,13 +57,13 @@ class Sends(keras.callbacks.Callback):
                 self.then(self.model)
 
 
-def fit(folder, number=None, epochs=3, backup=None, sends=None, validate=False, **more):
+def fit(folder, number=None, epochs=3, backup=None, sends=None, validate=False, others=(), **more):
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.2), keras.layers.Dense(1)])
     model.compile("adam", "mse")
     x = np.random.default_rng(0).random((32, 4)).astype("float32")
     backup = backup or kcp.BackupAndRestore(folder, delete_checkpoint=False, **more)
-    callbacks = [backup, Sends(number) if sends is None else Sends(*sends)]
+    callbacks = [backup, Sends(number) if sends is None else Sends(*sends), *others]
     fit_arguments = {"validation_data": (x, x.sum(1))} if validate else {}
     history = model.fit(
         x, x.sum(1), batch_size=8, epochs=epochs, verbose=0, callbacks=callbacks, **fit_arguments
@@ -99,6 +102,63 @@ def test_a_handler_that_was_there_before_is_called_after_the_snapshot(tmp_path):
         fit(tmp_path, signal.SIGTERM, save_before_preemption=["SIGTERM"])
     assert seen == [[signal.SIGTERM, ["snapshot-000001-00000002.kcp"]]]
     assert signal.getsignal(signal.SIGTERM) is handler
+
+
+class FullDisk(keras.callbacks.Callback):
+    """Another callback, whose writer has failed."""
+
+    def wait_until_finished(self):
+        raise StorageError("The disk is full.", "a")
+
+
+@pytest.mark.parametrize("whose", ["another callback's", "our own"])
+def test_what_could_not_be_saved_is_not_said_to_be_and_asks_for_no_other_start(
+    tmp_path, monkeypatch, whose
+):
+    """A scheduler would start it for ever, and it would never get further."""
+    seen = []
+    signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    backup = kcp.BackupAndRestore(tmp_path, save_before_preemption=True)
+    sends = [signal.SIGTERM, 0]
+    if whose == "our own":
+
+        def refuse(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        sends += [False, lambda _: monkeypatch.setattr(LocalFileSystem, "write", refuse)]
+    with pytest.raises(StorageError, match="full|No space left") as failure:
+        fit(tmp_path, backup=backup, sends=sends, others=[FullDisk()] * (len(sends) == 2))
+    assert backup.stop_reason == f"caught SIGTERM; NOT saved: {failure.value}"
+    assert seen == [signal.SIGTERM]
+
+
+def test_a_signal_while_batches_are_passed_over_is_answered_at_once(tmp_path, caplog):
+    def batches(send=None):
+        x = np.ones((8, 4), "float32")
+        for number in range(12):
+            if number == send:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield x, x[:, :1]
+
+    def fit_batches(send=None, at=None):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+        backup = kcp.BackupAndRestore(tmp_path, save_freq=1, save_before_preemption=True)
+        stop = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: batch == at and 1 / 0
+        )
+        with pytest.warns(InexactResumeWarning):  # a generator has no position
+            model.fit(batches(send), epochs=1, verbose=0, shuffle=False, callbacks=[backup, stop])
+
+    with pytest.raises(ZeroDivisionError):
+        fit_batches(at=9)
+    before = sorted(tmp_path.glob("*.kcp"))
+    with pytest.raises(SystemExit) as left:
+        fit_batches(send=4)  # the first few are taken before `fit` begins
+    assert left.value.code == 75
+    assert "caught SIGTERM while batches were passed over; the last snapshot" in caplog.text
+    assert sorted(tmp_path.glob("*.kcp")) == before
 
 
 def test_ctrl_c_stays_a_keyboard_interrupt(tmp_path):

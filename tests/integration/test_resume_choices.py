@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+import types
+
 import keras
 import numpy as np
 import pytest
 
 import keras_callbacks_plus as kcp
+from keras_callbacks_plus.callbacks import _resumable_run
 from keras_callbacks_plus.errors import (
+    CheckpointWarning,
     InexactResumeWarning,
     InvalidArgumentError,
     ResumeError,
@@ -50,12 +56,15 @@ def fit(folder, *, at=None, rate=0.01, data=None, units=1, momentum=0.0, callbac
     layer = Counting()
     model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(units)])
     model.compile(keras.optimizers.SGD(rate, momentum=momentum), "mse")
-    x = np.random.default_rng(0).random((12, 4)).astype("float32")
+    x = np.random.default_rng(0).random((12, 4)).astype("float32") + more.pop("shift", 0)
     fit_arguments = {"batch_size": more.pop("batch_size", 4)} if data is None else {}
     fit_arguments.update(more.pop("fit", {}))
     epochs = more.pop("epochs", 5)
     backup = kcp.BackupAndRestore(
-        folder, save_freq=more.pop("save_freq", 1), delete_checkpoint=False, **more
+        folder,
+        save_freq=more.pop("save_freq", 1),
+        delete_checkpoint=more.pop("delete_checkpoint", False),
+        **more,
     )
     members = [backup, Fails(at)] if callbacks is None else [backup, *callbacks]
     data = (x, x.sum(1, keepdims=True)) if data is None else (data,)
@@ -81,6 +90,101 @@ def test_more_epochs_go_on_within_an_epoch(tmp_path):
     with pytest.raises(Boom):
         fit(tmp_path, at=5)
     assert fit(tmp_path, epochs=6)[2] == 18.0
+
+
+def snapshots(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.kcp")}
+
+
+def test_fewer_epochs_than_are_done_train_nothing_and_delete_nothing(tmp_path):
+    with pytest.raises(Boom):
+        fit(tmp_path, at=11, save_freq="epoch")  # in the fourth epoch
+    before = snapshots(tmp_path)
+    with pytest.warns(CheckpointWarning, match="3 epochs are done and epochs=2 was asked"):
+        _, history, count = fit(tmp_path, epochs=2, save_freq="epoch", delete_checkpoint=True)
+    assert (history.epoch, count, snapshots(tmp_path)) == ([0, 1, 2], 9.0, before)
+    _, history, count = fit(tmp_path, epochs=3, save_freq="epoch", delete_checkpoint=True)
+    assert (history.epoch, count, snapshots(tmp_path)) == ([0, 1, 2], 9.0, {})
+
+
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_fewer_epochs_than_the_one_that_was_begun_are_refused(tmp_path, epochs):
+    with pytest.raises(Boom):
+        fit(tmp_path, at=11)
+    before = snapshots(tmp_path)
+    with pytest.raises(ResumeError, match=r"within epoch 4 of 5, .* at least epochs=4"):
+        fit(tmp_path, epochs=epochs, delete_checkpoint=True)
+    assert snapshots(tmp_path) == before
+    assert fit(tmp_path, epochs=4)[2] == 12.0
+
+
+def test_a_fit_that_finds_what_this_process_has_finished_is_told(tmp_path):
+    fit(tmp_path)
+    with pytest.warns(CheckpointWarning, match=r"had finished in this process: nothing is trained"):
+        assert fit(tmp_path)[1].epoch == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_another_fold_does_not_pass_for_the_one_that_was_saved(tmp_path, resumable):
+    def fold(shift):
+        x = np.ones((12, 4), "float32") + shift
+        data = kcp.resumable(x, x[:, :1], batch_size=4, seed=1) if resumable else None
+        return fit(tmp_path, data=data, shift=shift)
+
+    fold(0)
+    with pytest.raises(RunMismatchError, match="first and last sample"):
+        fold(1)
+
+
+def rates(folder, model, at=None, change=None):
+    """The rate of each epoch under a schedule of Keras's, as the history has them."""
+    if change is not None:
+        model.optimizer.learning_rate = change
+    x = np.ones((8, 4), "float32")
+    callbacks = [
+        kcp.BackupAndRestore(folder, save_freq="2 epochs", delete_checkpoint=False),
+        keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5),
+        Fails(at),
+    ]
+    fit = {"batch_size": 4, "epochs": 6, "verbose": 0, "callbacks": callbacks}
+    return model.fit(x, x[:, :1], **fit).history["learning_rate"]
+
+
+def scheduled():
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    return model
+
+
+def test_a_rate_that_a_callback_has_left_is_not_one_that_the_script_has_set(tmp_path):
+    """A cell of a notebook that failed is run again with the same model."""
+    whole = rates(tmp_path / "a", scheduled())
+    model = scheduled()
+    for _ in range(2):
+        with pytest.raises(Boom):  # in the fourth epoch: the count is kept
+            rates(tmp_path / "b", model, at=8)
+    assert rates(tmp_path / "b", model) == whole
+
+
+def test_a_rate_that_is_set_between_two_runs_of_a_cell_is_taken_over(tmp_path):
+    model = scheduled()
+    with pytest.raises(Boom):
+        rates(tmp_path, model, at=8)
+    assert rates(tmp_path, model, change=0.4)[2:] == pytest.approx([0.2, 0.1, 0.05, 0.025])
+
+
+def test_snapshots_by_the_minute_resume_within_an_epoch(tmp_path, monkeypatch):
+    whole = fit(tmp_path / "a")[0].get_weights()
+    ticks = itertools.count()
+    clock = types.SimpleNamespace(monotonic=lambda: 25.0 * next(ticks), time=time.time)
+    monkeypatch.setattr(_resumable_run, "time", clock)
+    with pytest.raises(Boom):
+        fit(tmp_path / "b", at=8, save_freq="1 min")
+    assert any(name.count("-") == 2 for name in snapshots(tmp_path / "b"))  # within an epoch
+    model, _, count = fit(tmp_path / "b", save_freq="1 min")
+    assert count == 15.0
+    assert all(map(np.array_equal, model.get_weights(), whole))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -44,7 +47,7 @@ def tree(epoch, **more):
 
 
 def commit(store, epoch):
-    store.commit(tree(epoch), epoch=epoch, batch=None, before=lambda: True)
+    store.commit(tree(epoch), epoch=epoch, batch=None, before=lambda: None)
     store.wait_until_finished()
 
 
@@ -100,6 +103,29 @@ def test_a_file_that_nobody_listed_is_neither_replaced_nor_removed(tmp_path):
     assert mine.read_text() == "mine"
 
 
+@pytest.mark.parametrize(("number", "passed_over"), [(errno.EIO, True), (errno.EACCES, False)])
+def test_what_cannot_be_read_now_is_not_damaged(tmp_path, monkeypatch, number, passed_over):
+    """But a sector that is gone is."""
+    store = RunStore(str(tmp_path))
+    commit(store, 1)
+    commit(store, 2)
+    real = _run_store.read_container
+
+    def read(path):
+        if path.endswith("snapshot-000002.kcp"):
+            raise OSError(number, os.strerror(number), path)
+        return real(path)
+
+    monkeypatch.setattr(_run_store, "read_container", read)
+    if passed_over:
+        with pytest.warns(CheckpointWarning, match="before it is used instead"):
+            assert RunStore(str(tmp_path)).newest()["epoch"] == 1
+    else:
+        with pytest.raises(ResumeError, match=r"snapshot-000002.kcp, cannot be read now"):
+            RunStore(str(tmp_path)).newest()
+    assert names(tmp_path) == ["snapshot-000001.kcp", "snapshot-000002.kcp"]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -115,7 +141,7 @@ def test_a_file_that_nobody_listed_is_neither_replaced_nor_removed(tmp_path):
 def test_a_container_that_is_no_whole_snapshot_is_passed_over(tmp_path, wrong):
     store = RunStore(str(tmp_path))
     commit(store, 1)
-    store.commit(tree(2, **wrong), epoch=2, batch=None, before=lambda: True)
+    store.commit(tree(2, **wrong), epoch=2, batch=None, before=lambda: None)
     store.wait_until_finished()
     with pytest.warns(CheckpointWarning, match="no whole snapshot"):
         assert RunStore(str(tmp_path)).newest()["epoch"] == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -51,4 +53,19 @@ def test_what_never_was_a_stream_is_refused(tmp_path, size):
     path = tmp_path / "a"
     path.write_bytes(b"\xff" * 500)
     with pytest.raises(CheckpointCorruptedError, match="damaged or cut"):
+        checked_blocks.read_checked(str(path), size)
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    size = written(path, bytes(1000))
+    table = checked_blocks._table
+
+    def cut_after(*arguments):
+        found = table(*arguments)
+        os.truncate(path, 500)
+        return found
+
+    monkeypatch.setattr(checked_blocks, "_table", cut_after)
+    with pytest.raises(CheckpointCorruptedError, match="is damaged or cut: bytes 5"):
         checked_blocks.read_checked(str(path), size)
