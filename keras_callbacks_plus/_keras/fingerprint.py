@@ -22,7 +22,9 @@ __all__ = ["differences", "fingerprint"]
 
 _LONGEST = 60
 _CONNECTIONS = "connections of the layers"
-_SAMPLES = "first and last sample (their checksum)"
+_SAMPLES = "samples of the data (a checksum of a few)"
+_VALIDATION_SAMPLES = "samples of the validation data (a checksum of a few)"
+_LOOKED_AT = 16  # of them
 _OF_LAYERS = (_CONNECTIONS, "variables")
 
 
@@ -48,6 +50,7 @@ def fingerprint(
     adapter = scope.epoch_iterator.data_adapter
     facts: dict[str, Any] = {
         "backend": compat.backend(),
+        "device": compat.device_kind(),
         **_versions(),
         "input": compat.input_kind(scope.epoch_iterator),
         "steps per epoch": params.get("steps"),
@@ -105,15 +108,19 @@ def _order(scope: FitScope, arguments: dict[str, Any]) -> dict[str, Any]:
     source = compat.python_input(scope.epoch_iterator)
     if isinstance(source, ResumableData):
         facts["kcp.resumable"] = {"class": "resumable", **source.parameters}
-        facts[_SAMPLES] = _digest_of_ends(source.parts)
+        facts[_SAMPLES] = _digest_of_samples(source.parts)
     elif compat.input_kind(scope.epoch_iterator) in ("ArrayDataAdapter", "PyDatasetAdapter"):
         facts["shuffle"] = arguments.get("shuffle")
     if compat.input_kind(scope.epoch_iterator) == "ArrayDataAdapter":
-        facts[_SAMPLES] = _digest_of_ends((arguments.get("x"), arguments.get("y")))
+        facts[_SAMPLES] = _digest_of_samples((arguments.get("x"), arguments.get("y")))
+    validation = (arguments.get("val_x"), arguments.get("val_y"))
+    facts[_VALIDATION_SAMPLES] = _digest_of_samples(validation)
+    for name in ("validation_freq", "validation_steps", "validation_batch_size"):
+        facts[name] = canonical(arguments.get(name))
     return facts
 
 
-def _digest_of_ends(parts: Any) -> str | None:
+def _digest_of_samples(parts: Any) -> str | None:
     """Tells the arrays of one fold of cross-validation from those of another, in no time."""
     digest = hashlib.sha256()
     for leaf in keras.tree.flatten(parts):
@@ -122,11 +129,12 @@ def _digest_of_ends(parts: Any) -> str | None:
         if not hasattr(leaf, "__array__"):  # a sparse matrix, say
             return None
         rows = getattr(leaf, "iloc", leaf)  # of pandas
-        for place in (0, leaf.shape[0] - 1):
-            end = np.asarray(compat.to_numpy(rows[place]))
-            if end.dtype.hasobject:
+        places = np.linspace(0, leaf.shape[0] - 1, min(_LOOKED_AT, leaf.shape[0]))
+        for place in places.astype(int).tolist():
+            sample = np.asarray(compat.to_numpy(rows[place]))
+            if sample.dtype.hasobject:
                 return None
-            digest.update(f"{end.dtype}{end.shape}".encode() + end.tobytes())
+            digest.update(f"{sample.dtype}{sample.shape}".encode() + sample.tobytes())
     return digest.hexdigest()[:12]
 
 

@@ -68,6 +68,9 @@ class FitScope:
         model: The model being trained.
         callback_list: Keras's list of all callbacks.
         epoch_iterator: Keras's iterator over the batches of an epoch.
+
+    Attributes:
+        sigint_before: What answered Ctrl-C before this `fit`.
     """
 
     def __init__(self, model: Any, callback_list: Any, epoch_iterator: Any) -> None:
@@ -83,7 +86,7 @@ class FitScope:
         self._muted_batch = False
         self._failed: BaseException | None = None
         self._interrupt: tuple[int, FrameType | None] | None = None
-        self._previous_sigint: Any = None
+        self.sigint_before: Any = None
         self._watching = False
         self._ending = False
         self._hooks_running = 0
@@ -212,13 +215,14 @@ class FitScope:
 
     def close(self) -> None:
         """Puts everything back as it was. Does nothing the second time."""
-        while self._undo:
-            self._undo.pop()()
         self._handlers.clear()
         self._last.clear()
         self._failure.clear()
         self._at_first_epoch.clear()
         self._wrapped_hooks.clear()
+        with contextlib.ExitStack() as stack:  # which goes on after an error, and raises it then
+            while self._undo:
+                stack.callback(self._undo.pop(0))
         if getattr(self.callback_list, _SCOPE, None) is self:
             delattr(self.callback_list, _SCOPE)
         while self._after_close:
@@ -357,23 +361,23 @@ class FitScope:
         """
         if threading.current_thread() is not threading.main_thread():
             return
-        self._previous_sigint = signal.getsignal(signal.SIGINT)
-        if self._previous_sigint in (None, signal.SIG_IGN, signal.SIG_DFL):
+        self.sigint_before = signal.getsignal(signal.SIGINT)
+        if self.sigint_before in (None, signal.SIG_IGN, signal.SIG_DFL):
             return
 
         def on_sigint(number: int, frame: FrameType | None) -> None:
             if self._interrupt is not None:
-                self._previous_sigint(number, frame)
+                self.sigint_before(number, frame)
             self._interrupt = (number, frame)
 
         signal.signal(signal.SIGINT, on_sigint)
-        self._undo.append(lambda: _put_back_sigint(on_sigint, self._previous_sigint))
+        self._undo.append(lambda: _put_back_sigint(on_sigint, self.sigint_before))
 
     def _deliver_interrupt(self, at_end: bool = True) -> None:
         if self._interrupt is not None and at_end:
             number, frame = self._interrupt
             self._interrupt = None
-            self._previous_sigint(number, frame)
+            self.sigint_before(number, frame)
 
 
 class _Last:

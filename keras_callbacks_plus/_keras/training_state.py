@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -22,7 +23,7 @@ __all__ = [
     "configured_rates",
     "fits",
     "iterations",
-    "note_rates_left",
+    "rates_left_noted",
     "plain_logs",
     "set_rates",
     "variable_names",
@@ -195,18 +196,23 @@ def configured_rates(model: Any) -> list[float] | None:
     return configured if now == left else now
 
 
-def note_rates_left(model: Any, configured: list[float] | None) -> None:
-    """Remembers the learning rates with which a `fit` ends: no script has set those.
+def rates_left_noted(model: Any, configured: list[float] | None) -> Callable[[], None]:
+    """What remembers, when a `fit` ends, the learning rates it ends with: no script has set those.
 
     The next `fit` with the same optimizer (a cell of a notebook that is run again) finds them.
 
     Args:
-        model: The model that was trained.
+        model: The model that is trained; a callback may take its optimizer away.
         configured: What `configured_rates` returned when it began.
     """
-    if configured is not None:
-        parts = learning_rate.optimizers_of(model.optimizer)
-        _RATES_LEFT[model.optimizer] = configured, [learning_rate.read(part) for part in parts]
+    optimizer = model.optimizer
+
+    def note() -> None:
+        if configured is not None:
+            parts = learning_rate.optimizers_of(optimizer)
+            _RATES_LEFT[optimizer] = configured, [learning_rate.read(part) for part in parts]
+
+    return note
 
 
 def set_rates(model: Any, rates: list[float]) -> None:

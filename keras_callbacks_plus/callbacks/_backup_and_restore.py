@@ -134,15 +134,18 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
         self.max_time = max_time
         self.stop_reason: str | None = None
         self._signals = check_signals(save_before_preemption)
-        self._deadline: float | None = None
-        if max_time is not None:
-            self._deadline = time.monotonic() + parse_duration(max_time)
+        self._deadline = self._counted_from_now()
         self._store: RunStore | None = None
         self._told: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy is a fresh callback: it takes the arguments and leaves the running `fit`."""
         return {**self.__dict__, "_store": None, "_model": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Another process has another clock."""
+        self.__dict__.update(state)
+        self._deadline = self._counted_from_now()
 
     def set_model(self, model: Any) -> None:
         """Keras's: sets the model; refuses one that is not a Keras 3 model."""
@@ -199,6 +202,11 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
             self._store.wait_until_finished()
 
     # ---------------------------------------------------------------- parts
+
+    def _counted_from_now(self) -> float | None:
+        if self.max_time is None:
+            return None
+        return time.monotonic() + parse_duration(self.max_time)
 
     def _stopping(self, reason: str) -> None:
         self.stop_reason = reason

@@ -83,6 +83,7 @@ class Preemption:
         self._caught: dict[int, FrameType | None] = {}
         self._previous: dict[int, Any] = {}
         self._leaving = False
+        self._interrupt_now: Any = signal.default_int_handler
 
     @property
     def wanted(self) -> bool:
@@ -111,6 +112,7 @@ class Preemption:
             if previous is not signal.SIG_IGN:  # somebody wants it ignored: so it is
                 self._previous[number] = previous
                 signal.signal(number, self._on_signal)
+        self._interrupt_now = scope.sigint_before
         scope.at_close(self.release)
         scope.after_close(self._deliver_late)
 
@@ -122,7 +124,7 @@ class Preemption:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and number in self._caught and callable(self._previous[number]):
-            self._previous[number](number, frame)  # a second Ctrl-C does not wait
+            self._interrupt_now(number, frame)  # a second Ctrl-C does not wait
             return
         self._caught[number] = frame
 

@@ -167,7 +167,7 @@ class ResumableRun:
         if self._states is None:
             self._store.hold()
             self._scope.at_close(self._store.release)
-            self._scope.at_close(lambda: training_state.note_rates_left(self._model, self._rates))
+            self._scope.at_close(training_state.rates_left_noted(self._model, self._rates))
             self._preemption.catch(self._scope)
             compat.set_initial_epoch(self._model, None)
             self._states = CallbackStates(self._others)
@@ -366,7 +366,7 @@ class ResumableRun:
 
     def _train_ended(self, logs: dict[str, Any] | None = None) -> None:
         """After every `on_train_end`: the run is over, and was not cut short."""
-        self._store.wait_until_finished()
+        self._store.wait_until_committed()
         self._preemption.release()  # from here on, a signal finds the handler that was there before
         late = self._preemption.signals()
         if late is not None:  # the script may go on to what takes long: that is for the next start

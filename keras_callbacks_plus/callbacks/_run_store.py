@@ -29,12 +29,14 @@ from keras_callbacks_plus.storage import (
     check_snapshot,
     read_container,
 )
+from keras_callbacks_plus.storage.explained import explained
 
 __all__ = ["FITS_BEFORE", "STEPS_BEFORE", "FORMAT", "SERIES", "RunStore"]
 
 FITS_BEFORE = "fits that the script had finished with this backup_dir"
 STEPS_BEFORE = "steps of the optimizer before the run"
 _GENERATIONS = 2
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _RUN_LOCK = ".run.lock"
 _FINISHED: Counter[str] = Counter()  # of this process, by the folder
 _KEPT: set[str] = set()  # folders in which a `fit` of this process has left a finished run
@@ -53,6 +55,8 @@ class RunStore:
         self._damaged: set[str] = set()
         self._give_back: Callable[[], None] | None = None
         self._withheld: StorageError | None = None
+        self._read_only: StorageError | None = None
+        self._seen: tuple[Any, ...] | None = None
 
     @property
     def directory(self) -> str:
@@ -80,14 +84,24 @@ class RunStore:
             ResumeError: If one does.
         """
         folder = self._store.directory
-        os.makedirs(folder, exist_ok=True)
-        self._give_back = LocalFileSystem().hold(os.path.join(folder, _RUN_LOCK))
+        if self._read_only is not None:
+            raise self._read_only
+        with explained("write to", folder):
+            os.makedirs(folder, exist_ok=True)
+            self._give_back = LocalFileSystem().hold(os.path.join(folder, _RUN_LOCK))
         if self._give_back is None:
             raise ResumeError(
                 f"Another `fit` is running with backup_dir={folder!r}, and the two would take each "
                 "other's snapshots for their own. Wait until it has ended, or name another "
                 "`backup_dir`: each run needs one of its own."
             )
+        if self._seen is not None and _identity(self._store.records(SERIES)) != self._seen:
+            self.release()
+            raise ResumeError(
+                f"Another process has gone on with backup_dir={folder!r} while this one was "
+                "starting, and has ended. Start again, to go on where it has got to."
+            )
+        self._seen = None
 
     def release(self) -> None:
         """Lets others have the folder. Does nothing the second time."""
@@ -101,9 +115,16 @@ class RunStore:
         Raises:
             ResumeError: If there are snapshots, and all are damaged; none is removed.
         """
-        for fact in self._store.recover():
+        try:
+            facts = self._store.recover()
+        except StorageError as error:
+            if getattr(error.__cause__, "errno", None) not in _READ_ONLY:
+                raise
+            facts, self._read_only = [], error  # a run that has finished can be read all the same
+        for fact in facts:
             warnings.warn(fact, CheckpointWarning, stacklevel=4)
         records = self._store.records(SERIES)
+        self._seen = _identity(records)
         troubles = []
         for record in reversed(records):
             path = self._store.path_of(record)
@@ -181,15 +202,20 @@ class RunStore:
         """Removes the snapshots, and the folder if nothing else is in it: the run has finished."""
         if self._give_back is None:
             self.hold()
-        _FINISHED[os.path.realpath(self._store.directory)] += 1
         with self._store.transaction() as transaction:
             transaction.decide(
                 lambda records: {
                     r.path: (False, "the run has finished") for r in records if r.series == SERIES
                 }
             )
+        _FINISHED[os.path.realpath(self._store.directory)] += 1
         self.release()
         self._store.remove_if_empty()
+
+
+def _identity(records: tuple[CheckpointRecord, ...]) -> tuple[Any, ...]:
+    """Differs where a snapshot has been added, replaced or removed."""
+    return tuple((record.path, record.checksum) for record in records)
 
 
 def _means_damage(error: OSError) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ __all__ = ["FACTORIES", "ContainerPayload", "read_container"]
 
 MAGIC = b"KCPTREE2"
 _ALIGNMENT = 64
+_DTYPE = re.compile(r"[<>|=]?[A-Za-z]\w*(\[\w+\])?")
 _MAX_DEPTH = 64
 _SENSELESS = ValueError, LookupError, TypeError, OverflowError, RecursionError
 _TEXT = frozenset({str, bool, type(None)})
@@ -190,6 +192,8 @@ def _array(body: Any, base: int, dtype: str, shape: list[int], offset: int) -> A
 
 
 def _dtype(name: str) -> np.dtype[Any]:
+    if _DTYPE.fullmatch(name) is None:  # NumPy's own language has more: records, repetitions
+        raise ValueError(f"an array of {name!r}")
     try:
         return np.dtype(name)
     except TypeError:

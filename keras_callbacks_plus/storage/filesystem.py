@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import sys
 import tempfile
@@ -323,9 +324,8 @@ def _unlock_and_close(descriptor: int) -> None:
 
 
 def page_aligned(size: int) -> np.ndarray[Any, Any]:
-    """Bytes of memory that begin with a page."""
-    memory = np.empty(size + _PAGE, np.uint8)
-    return memory[-memory.ctypes.data % _PAGE :][:size]
+    """Memory that begins with a page, shared with forked processes: `O_DIRECT` wants both."""
+    return np.frombuffer(mmap.mmap(-1, size), np.uint8)
 
 
 def write_all(filesystem: FileSystem, descriptor: int, data: Any) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -102,6 +103,25 @@ def test_a_handler_that_was_there_before_is_called_after_the_snapshot(tmp_path):
         fit(tmp_path, signal.SIGTERM, save_before_preemption=["SIGTERM"])
     assert seen == [[signal.SIGTERM, ["snapshot-000001-00000002.kcp"]]]
     assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path):
+    """Not even for a batch that hangs."""
+    reached = []
+    sends = [(signal.SIGINT, signal.SIGINT), 1, False, reached.append]
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, sends=sends, save_before_preemption=["SIGINT"])
+    assert not reached
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_copy_in_another_process_has_its_time_from_then_on(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(_backup_and_restore.time, "monotonic", lambda: clock[0])
+    backup = kcp.BackupAndRestore(tmp_path, max_time="1 min")
+    clock[0] = 5.0  # of another machine, which has started later
+    assert pickle.loads(pickle.dumps(backup))._deadline == 65.0
+    assert backup._deadline == 160.0
 
 
 class FullDisk(keras.callbacks.Callback):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import keras_callbacks_plus as kcp
+from keras_callbacks_plus._keras import fingerprint
 from keras_callbacks_plus.callbacks import _resumable_run
 from keras_callbacks_plus.errors import (
     CheckpointWarning,
@@ -132,8 +133,60 @@ def test_another_fold_does_not_pass_for_the_one_that_was_saved(tmp_path, resumab
         return fit(tmp_path, data=data, shift=shift)
 
     fold(0)
-    with pytest.raises(RunMismatchError, match="first and last sample"):
+    with pytest.raises(RunMismatchError, match="samples of the data"):
         fold(1)
+
+
+def test_other_validation_data_is_named(tmp_path):
+    """The callbacks would compare what was measured on two sets."""
+
+    def validated(count, at=None, **more):
+        x = np.ones((count, 4), "float32")
+        return fit(tmp_path, at=at, fit={"validation_data": (x, x[:, :1]), **more})
+
+    with pytest.raises(Boom):
+        validated(8, at=5)
+    with pytest.raises(RunMismatchError, match="samples of the validation data"):
+        validated(9)
+    with pytest.raises(RunMismatchError, match="validation_freq: was 1, is 2"):
+        validated(8, validation_freq=2)
+    assert validated(8)[1].epoch == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("parts", "known"),
+    [
+        (([1.0, 2.0],), False),  # numbers, and no array
+        ((np.ones((2, 3)), None), True),
+        ((np.array([object(), object()]),), False),
+        ((types.SimpleNamespace(shape=(2, 2)),), False),  # a sparse matrix has no array
+    ],
+)
+def test_what_cannot_be_looked_at_is_not_compared(parts, known):
+    assert (fingerprint._digest_of_samples(parts) is not None) == known
+
+
+def test_samples_in_the_middle_count():
+    one = np.zeros((100, 3))
+    other = one.copy()
+    other[20:30] = 1
+    assert fingerprint._digest_of_samples(one) != fingerprint._digest_of_samples(other)
+    assert fingerprint._digest_of_samples(one) == fingerprint._digest_of_samples(one.copy())
+
+
+class TakesTheOptimizer(keras.callbacks.Callback):
+    """Frees memory at the end of `fit`."""
+
+    def on_train_end(self, logs=None):
+        self.model.optimizer = None
+
+
+def test_a_callback_may_take_the_optimizer_away_at_the_end(tmp_path):
+    model, history, _ = fit(tmp_path, callbacks=[TakesTheOptimizer()])
+    assert history.epoch == [0, 1, 2, 3, 4]
+    assert model.optimizer is None
+    assert "evaluate" not in vars(model)
+    assert not (tmp_path / ".run.lock").exists()
 
 
 def rates(folder, model, at=None, change=None):

@@ -18,8 +18,9 @@ from keras_callbacks_plus.errors import (
     CheckpointWarning,
     ResumeError,
     RunMismatchError,
+    StorageError,
 )
-from keras_callbacks_plus.storage import ContainerPayload, check_snapshot
+from keras_callbacks_plus.storage import ContainerPayload, LocalFileSystem, check_snapshot
 
 
 def tree(epoch, **more):
@@ -101,6 +102,35 @@ def test_a_file_that_nobody_listed_is_neither_replaced_nor_removed(tmp_path):
     assert names(tmp_path) == ["snapshot-000001.kcp", "snapshot-000002.kcp", "snapshot-000003.kcp"]
     store.delete()
     assert mine.read_text() == "mine"
+
+
+def test_a_run_that_another_process_has_gone_on_with_is_not_trained_from_the_older_one(tmp_path):
+    commit(RunStore(str(tmp_path)), 1)
+    late = RunStore(str(tmp_path))
+    assert late.newest()["epoch"] == 1
+    commit(RunStore(str(tmp_path)), 2)
+    with pytest.raises(ResumeError, match="Another process has gone on with backup_dir"):
+        late.hold()
+    assert not (tmp_path / ".run.lock").exists()
+    again = RunStore(str(tmp_path))
+    assert again.newest()["epoch"] == 2
+    again.hold()
+    commit(again, 3)
+    again.release()
+
+
+def test_on_a_disk_that_is_read_only_a_finished_run_gives_its_history(tmp_path, monkeypatch):
+    whole = fit(tmp_path, delete_checkpoint=False)
+
+    def refuse(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(LocalFileSystem, "lock", refuse)
+    again = fit(tmp_path, delete_checkpoint=False)
+    assert again.history == whole.history
+    assert all(map(np.array_equal, again.model.get_weights(), whole.model.get_weights()))
+    with pytest.raises(StorageError, match="read-only"):
+        fit(tmp_path, epochs=3, delete_checkpoint=False)
 
 
 @pytest.mark.parametrize(("number", "passed_over"), [(errno.EIO, True), (errno.EACCES, False)])

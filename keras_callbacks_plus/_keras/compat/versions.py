@@ -20,7 +20,6 @@ _WHAT_TO_DO = (
 
 
 @functools.cache
-@functools.cache
 def _version_tuple(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
@@ -67,6 +66,24 @@ def backend() -> str:
     import keras
 
     return str(keras.backend.backend())
+
+
+def device_kind() -> str:
+    """Where the backend computes: `"cpu"`, `"gpu"`, `"cuda"`, `"tpu"` or a name of its own."""
+    if backend() == "jax":
+        import jax
+
+        return str(jax.default_backend())
+    if backend() == "torch":
+        from keras.src.backend.torch.core import get_device
+
+        return str(get_device()).partition(":")[0]
+    if backend() == "tensorflow":
+        import tensorflow as tf
+
+        kinds = {device.device_type for device in tf.config.list_logical_devices()}
+        return "tpu" if "TPU" in kinds else "gpu" if "GPU" in kinds else "cpu"
+    return "unknown"
 
 
 def keras_version() -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -224,3 +225,20 @@ def test_an_error_of_the_disk_is_not_taken_for_a_way_that_there_is_not(tmp_path,
     with pytest.raises(OSError, match="No space left"):
         staged_bytes(LocalFileSystem(), tmp_path, os.urandom(5 * MIB))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # a fork beside a thread
+def test_processes_that_are_forked_meanwhile_change_nothing(tmp_path):
+    """As those are that read data, when an epoch begins and its last save is under way."""
+    data, children = os.urandom(64 * MIB), []
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(staged_bytes, LocalFileSystem(), tmp_path, data)
+        while not found.done() or not children:
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            children.append(child)
+        for child in children:
+            os.waitpid(child, 0)
+        assert found.result() == data

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from keras_callbacks_plus.errors import CheckpointCorruptedError
-from keras_callbacks_plus.storage import ContainerPayload, read_container
+from keras_callbacks_plus.storage import ContainerPayload, container, read_container
 from keras_callbacks_plus.storage.checked_blocks import BlockSums
 from keras_callbacks_plus.storage.file_record import read_record
 
@@ -171,3 +171,14 @@ def crafted(path, header):
 def test_a_crafted_file_is_an_error_of_ours(tmp_path, header):
     with pytest.raises(CheckpointCorruptedError, match="makes no sense"):
         read_container(crafted(tmp_path / "a", header))
+
+
+@pytest.mark.parametrize(
+    "name", ["O", "object", "(,)i4", "(1,i4", "2,f4", "i4,i4", "(2,)i4", "", "i4 ", "{'names'}"]
+)
+def test_a_crafted_type_is_no_type(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(container, "_name", lambda dtype: name)
+    with open(tmp_path / "a", "wb") as file:
+        ContainerPayload({"x": np.zeros(2)}).write_to(file)
+    with pytest.raises(CheckpointCorruptedError, match="makes no sense"):
+        read_container(tmp_path / "a")
