@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from keras_callbacks_plus._terminal import Terminal
-from keras_callbacks_plus.errors import CheckpointNotFoundError
+from keras_callbacks_plus.errors import CheckpointCorruptedError, CheckpointNotFoundError
 from keras_callbacks_plus.storage import SERIES, CheckpointStore, check_snapshot, read_container
 from keras_callbacks_plus.storage.explained import explained
 
@@ -78,7 +80,7 @@ def _diff(arguments: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _open(name: str) -> tuple[str, dict[str, Any]]:
-    """The snapshot in a file, or the newest in a folder."""
+    """The snapshot in a file, or the newest in a folder that is whole, as `fit` would take it."""
     if os.path.isfile(name):
         return _read(name)
     store = CheckpointStore(name)
@@ -89,7 +91,16 @@ def _open(name: str) -> tuple[str, dict[str, Any]]:
             "removed when `fit` has finished, unless delete_checkpoint=False).",
             name,
         )
-    return _read(store.path_of(records[-1]))
+    *older, newest = [store.path_of(record) for record in records]
+    try:
+        return _read(newest)
+    except CheckpointCorruptedError as error:
+        for path in reversed(older):
+            with contextlib.suppress(CheckpointCorruptedError):
+                found = _read(path)
+                print(f"{error} The snapshot before it is shown instead.", file=sys.stderr)
+                return found
+        raise
 
 
 def _read(path: str) -> tuple[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -62,6 +63,23 @@ def test_a_snapshot_that_goes_meanwhile_is_an_error_that_names_it(run, capsys, m
     told = capsys.readouterr().err
     assert "Could not read" in told
     assert "snapshot-" in told
+
+
+def test_a_damaged_newest_snapshot_is_passed_over_as_a_fit_would(run, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "copy")
+    older, newest = sorted(folder.glob("*.kcp"))
+    for path in (newest, older):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        if path is newest:
+            assert main(["inspect", str(folder), "--json"]) == 0
+            told = capsys.readouterr()
+            assert json.loads(told.out)["file"] == str(older)
+            assert f"{newest} is damaged" in told.err
+            assert "The snapshot before it is shown instead." in told.err
+    assert main(["inspect", str(folder)]) == 2
+    assert f"{newest} is damaged" in capsys.readouterr().err
 
 
 def test_inspect_lists_the_variables_by_name(run, capsys):
