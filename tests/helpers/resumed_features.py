@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import keras
 import numpy as np
 
@@ -225,4 +227,15 @@ def why_not(name, backend):
     of_python = "DataLoader" in name or "PyDataset" in name
     if backend == "tensorflow" and name.startswith(("steps_per_epoch", "validation")) and of_python:
         return "TensorFlow reads data that is written in Python ahead: told at the start"
+    if backend == "tensorflow" and name == "DataLoader-workers" and _forgets_foreign_threads():
+        return "this Python ends a process that was forked by TensorFlow's reader with status 1"
     return None
+
+
+def _forgets_foreign_threads():
+    """A worker then ends with an error, of which PyTorch may learn: with plain Keras, too.
+
+    https://github.com/python/cpython/issues/102512
+    """
+    mended = {11: (3, 11, 8), 12: (3, 12, 2)}
+    return sys.version_info < mended.get(sys.version_info.minor, (3, 11))
