@@ -11,6 +11,7 @@ import numpy as np
 from keras_callbacks_plus._keras import compat
 from keras_callbacks_plus._keras.copying_threads import CopyingThreads
 from keras_callbacks_plus._keras.host_view import host_view, torch_tensor
+from keras_callbacks_plus.storage.direct import page_aligned
 
 __all__ = ["HostCopies", "TensorFlowReader", "copying_to_host", "host_buffer"]
 
@@ -20,6 +21,8 @@ Array = np.ndarray[Any, Any]
 def host_buffer(size: int) -> Array:
     """Zeroed bytes whose pages are all there already, in memory that transfers from a GPU like.
 
+    It begins with a page, so that a disk takes it as it is.
+
     Args:
         size: Bytes.
     """
@@ -28,7 +31,7 @@ def host_buffer(size: int) -> Array:
 
         if torch.cuda.is_available():
             return np.asarray(torch.zeros(size, dtype=torch.uint8, pin_memory=True).numpy())
-    buffer = np.empty(size, np.uint8)
+    buffer = page_aligned(size)
     buffer.fill(0)  # takes the page faults now: they cost several times the copy itself
     return buffer
 

@@ -1,8 +1,11 @@
 """A `.keras` file, which is a zip of stored members, written from front to back.
 
-The layout is the one that `zipfile` gives a file without `seek`, byte for byte. That module takes
-its checksums with the standard library's CRC-32, which takes half as long as writing to a disk.
+The layout is the one that `zipfile` gives a file without `seek`, byte for byte, but that a large
+member begins with a page, as in Android's archives, so that a disk takes it from where it is in
+memory. That module takes its checksums with the standard library's CRC-32, too, which takes half as
+long as writing to a disk.
 https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
+https://developer.android.com/tools/zipalign
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import Any
 from zlib_ng.zlib_ng import crc32
 
 from keras_callbacks_plus.storage.atomic import Sink
+from keras_callbacks_plus.storage.direct import PAGE, WHOLE_PAGES
 
 __all__ = ["archive_size", "write_archive"]
 
@@ -32,7 +36,8 @@ _CHECKSUM_BEHIND, _UTF_8 = 0x08, 0x800
 _DATE = 1 << 5 | 1  # 1 January 1980, the first that a zip knows
 _LIMIT = (1 << 31) - 1  # of what all readers take in four bytes
 _MARK, _MANY = 0xFFFFFFFF, 0xFFFF  # "see the number of 8 bytes"
-_PIECE = 256 << 10  # bytes: still in the cache when they are written
+_PIECE = 4 << 20  # bytes that are written at once
+_ALIGNMENT, _ALIGNMENT_EXTRA = struct.Struct("<3H"), 0xD935  # the kind of extra field for it
 
 
 @dataclass
@@ -81,8 +86,10 @@ def write_archive(sink: Sink, members: Mapping[str, Member], comment: bytes = b"
 
 def archive_size(members: Mapping[str, Member], comment: bytes = b"") -> int:
     """About how many bytes `write_archive` will write; not fewer."""
-    overhead = sum(200 + 2 * len(name.encode()) for name in members)
-    return sum(size for _, size in members.values()) + overhead + len(comment) + 100
+    names = sum(200 + 2 * len(name.encode()) for name in members)
+    sizes = [size for _, size in members.values()]
+    pages = PAGE * sum(size >= WHOLE_PAGES for size in sizes)
+    return sum(sizes) + names + pages + len(comment) + 100
 
 
 def _write_member(sink: Sink, name: str, buffers: Iterable[Any], size: int, offset: int) -> _Entry:
@@ -92,6 +99,8 @@ def _write_member(sink: Sink, name: str, buffers: Iterable[Any], size: int, offs
     wide = size * 1.05 > _LIMIT
     entry = _Entry(encoded, flags, offset, _WIDE if wide else _PLAIN)
     extra = struct.pack("<2H2Q", 1, 16, 0, 0) if wide else b""
+    if size >= WHOLE_PAGES:
+        extra = _up_to_a_page(sink.tell() + _LOCAL.size + len(encoded) + len(extra)) + extra
     header = b"PK\3\4", entry.version, flags, 0, 0, _DATE
     sizes = (_MARK, _MARK) if wide else (0, 0)
     sink.write(_LOCAL.pack(*header, 0, *sizes, len(encoded), len(extra)) + encoded + extra)
@@ -106,6 +115,12 @@ def _write_member(sink: Sink, name: str, buffers: Iterable[Any], size: int, offs
         raise RuntimeError(f"{name} has {entry.size} bytes, and {size} were announced")
     sink.write(struct.pack("<4sI2Q" if wide else "<4s3I", b"PK\7\x08", entry.crc, size, size))
     return entry
+
+
+def _up_to_a_page(position: int) -> bytes:
+    """What to add to a header that would end at a position, so that it ends where a page does."""
+    count = -(position + _ALIGNMENT.size) % PAGE
+    return _ALIGNMENT.pack(_ALIGNMENT_EXTRA, 2 + count, PAGE) + b"\0" * count
 
 
 def _central(entry: _Entry) -> bytes:

@@ -13,14 +13,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from keras_callbacks_plus.storage.checksums import BlockDigest, encode_blocks
-from keras_callbacks_plus.storage.filesystem import FileSystem, page_aligned, write_all
+from keras_callbacks_plus.storage.direct import page_aligned, whole_pages
+from keras_callbacks_plus.storage.filesystem import FileSystem, write_all
 
 __all__ = ["Bytes", "Payload", "Sink", "Staged", "discard", "is_staging_name", "publish", "stage"]
 
 _COUNTER = itertools.count()
 _STAGING = re.compile(r"^\..+\.\d+-\d+\.kcp-tmp$")
 BLOCK = 8 << 20  # bytes that are read at once, and sent to the disk at once
-_GATHERED = 4 << 20  # bytes that are written at once: a divisor of that
+_AT_ONCE = 4 << 20  # bytes that are written at once
 _IN_CACHE = 256 << 10  # bytes: what has been copied is still there when its checksum is taken
 
 
@@ -83,40 +84,55 @@ class Staged:
 class _CheckingSink:
     """Writes to an open file in large pieces, and checksums the very bytes that are written.
 
-    The pieces are gathered in memory that begins with a page, which a disk can take without a
-    further copy: see `LocalFileSystem.write`.
+    Whole pages of memory are written from where they are. All else is gathered in memory of which
+    that is true.
     """
 
     def __init__(self, filesystem: FileSystem, descriptor: int) -> None:
         self._filesystem = filesystem
         self._descriptor = descriptor
         self._digest = BlockDigest()
-        self._gathered = page_aligned(_GATHERED)
+        self._gathered = page_aligned(_AT_ONCE)
         self._count = 0  # bytes of it that are not written yet
+        self._sent = 0  # bytes that the disk has been told to begin with
 
     def write(self, data: Any, /) -> int:
         view = memoryview(data).cast("B")
-        for start in range(0, len(view), _IN_CACHE):
-            self._gather(np.frombuffer(view[start : start + _IN_CACHE], np.uint8))
-        return len(view)
+        done = 0
+        while done < len(view):
+            left = np.frombuffer(view[done : done + _AT_ONCE], np.uint8)
+            done += self._write_from_there(left) or self._gather(left[:_IN_CACHE])
+        return done
 
-    def _gather(self, data: np.ndarray[Any, Any]) -> None:
-        while len(data):
-            free = self._gathered[self._count :][: len(data)]
-            np.copyto(free, data[: len(free)])
-            self._digest.update(free.data)
-            self._count += len(free)
-            if self._count == _GATHERED:
-                self.flush()
-            data = data[len(free) :]
+    def _write_from_there(self, data: np.ndarray[Any, Any]) -> int:
+        """Returns how many bytes could be, which may be none."""
+        count = whole_pages(data, self.tell())
+        if count:
+            self.flush()
+            self._digest.update(data[:count].data)
+            self._put(data[:count])
+        return count
+
+    def _gather(self, data: np.ndarray[Any, Any]) -> int:
+        free = self._gathered[self._count :][: len(data)]
+        np.copyto(free, data[: len(free)])
+        self._digest.update(free.data)
+        self._count += len(free)
+        if self._count == _AT_ONCE:
+            self.flush()
+        return len(free)
 
     def flush(self) -> None:
         """Writes what is gathered."""
-        write_all(self._filesystem, self._descriptor, self._gathered[: self._count])
+        self._put(self._gathered[: self._count])
         self._count = 0
-        end = self._digest.size
-        if end and end % BLOCK == 0:  # so that the disk works while the rest is copied
-            self._filesystem.start_sync(self._descriptor, end - BLOCK, BLOCK)
+
+    def _put(self, data: np.ndarray[Any, Any]) -> None:
+        write_all(self._filesystem, self._descriptor, data)
+        waiting = self.tell() - self._sent
+        if waiting >= BLOCK:  # so that the disk works while the rest is copied
+            self._filesystem.start_sync(self._descriptor, self._sent, waiting)
+            self._sent += waiting
 
     def tell(self) -> int:
         return self._digest.size

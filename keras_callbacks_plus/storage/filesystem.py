@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import mmap
 import os
 import sys
 import tempfile
@@ -12,25 +11,22 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Protocol
 
-import numpy as np
-
+from keras_callbacks_plus.storage.direct import PAGE, WHOLE_PAGES, bypass_cache
 from keras_callbacks_plus.storage.explained import explained
 
 __all__ = [
     "FileSystem",
     "LocalFileSystem",
     "copied",
-    "page_aligned",
     "private_folder",
     "temporary_folder",
     "write_all",
 ]
 
+_NOT_DIRECTLY = frozenset({errno.EINVAL, errno.EFAULT})  # the latter for memory of a driver's
 _TICK = 50_000_000  # nanoseconds; longer than the steps in which disks tell the time
 _HELD: set[tuple[int, str]] = set()  # such a lock does not keep the process itself out
 _CHUNK = 4 << 20  # large enough for the disk, small enough to let other threads run in between
-_PAGE = 4096  # bytes; a disk takes whole ones, and the sectors of all are divisors
-_LARGE = 1 << 20  # bytes; less is written faster to the page cache
 
 
 class FileSystem(Protocol):
@@ -161,17 +157,15 @@ class LocalFileSystem:
     def write(self, descriptor: int, data: memoryview) -> int:
         """See `FileSystem`. Linux writes large pieces of whole pages past the page cache.
 
-        Copying to that cache is most of what writing costs a processor, which training may want.
         It is not always possible: not for memory that does not begin with a page, after a piece
         that did not end with one, or in some file systems. It is then written as any other.
-        https://man7.org/linux/man-pages/man2/open.2.html
         """
         piece = data[:_CHUNK]
-        _bypass_cache(descriptor, len(piece) >= _LARGE and len(piece) % _PAGE == 0)
+        bypass_cache(descriptor, len(piece) >= WHOLE_PAGES and len(piece) % PAGE == 0)
         try:
             return os.write(descriptor, piece)
         except OSError as error:
-            if error.errno != errno.EINVAL or not _bypass_cache(descriptor, False):
+            if error.errno not in _NOT_DIRECTLY or not bypass_cache(descriptor, False):
                 raise
         return os.write(descriptor, piece)
 
@@ -270,23 +264,6 @@ class LocalFileSystem:
         """See `FileSystem`. Nothing to do: `lock` keeps every other process out."""
 
 
-def _bypass_cache(descriptor: int, wanted: bool) -> bool:
-    """Has an open file written to past the page cache, or not; returns whether that is a change."""
-    if sys.platform != "linux":
-        return False
-    import fcntl
-
-    flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-    changed = flags | os.O_DIRECT if wanted else flags & ~os.O_DIRECT
-    if changed == flags:
-        return False
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, changed)
-    except OSError:  # of a file system that knows no other way
-        return False
-    return True
-
-
 def _lock(descriptor: int, *, block: bool, of_process: bool = False) -> bool:
     """Takes the exclusive lock of an open file; returns whether it was to be had."""
     try:
@@ -321,11 +298,6 @@ def _unlock_and_close(descriptor: int) -> None:
         with contextlib.suppress(OSError):  # of a file system without locks
             fcntl.flock(descriptor, fcntl.LOCK_UN)
     os.close(descriptor)
-
-
-def page_aligned(size: int) -> np.ndarray[Any, Any]:
-    """Memory that begins with a page, shared with forked processes: `O_DIRECT` wants both."""
-    return np.frombuffer(mmap.mmap(-1, size), np.uint8)
 
 
 def write_all(filesystem: FileSystem, descriptor: int, data: Any) -> int:

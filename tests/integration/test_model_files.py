@@ -462,6 +462,34 @@ class TestMemory:
             assert bytes_of(payload) == bytes_of(payload)
 
 
+class Places(Forward):
+    """Notes where in memory and in the file each piece is."""
+
+    def __init__(self):
+        super().__init__()
+        self.places = []
+
+    def write(self, data):
+        view = np.frombuffer(data, np.uint8)
+        self.places.append((view.__array_interface__["data"][0], self.tell(), len(view)))
+        return super().write(data)
+
+
+@pytest.mark.parametrize("weights_only", [True, False])
+def test_a_disk_can_take_the_values_from_where_they_are(weights_only):
+    """They begin with a page in memory, and in the file: nobody copies them another time."""
+    model = keras.Sequential([keras.Input((600,)), keras.layers.Dense(1200)])
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    sink = Places()
+    with ModelFileWriter(model, weights_only=weights_only).capture() as payload:
+        payload.write_to(sink)
+    state = 3 * 4 * (600 * 1200 + 1200)
+    direct = sum(size for at, position, size in sink.places if (at | position) % 4096 == 0)
+    assert direct > state
+    assert direct > 0.99 * sink.size
+
+
 class Addresses(Forward):
     """Notes where the bytes lie."""
 

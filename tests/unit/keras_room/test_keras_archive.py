@@ -1,8 +1,11 @@
-"""An archive is, byte for byte, what Python's own `zipfile` writes."""
+"""An archive is, byte for byte, what Python's own `zipfile` writes, in whole pages."""
 
 from __future__ import annotations
 
 import io
+import shutil
+import struct
+import subprocess
 import zipfile
 
 import numpy as np
@@ -55,10 +58,22 @@ class WithoutSeek:
         self.write, self.tell, self.flush = sink.write, sink.tell, sink.flush
 
 
+def up_to_a_page(position, name, size):
+    """The extra field with which the bytes of a large member begin with a page."""
+    if size < 1 << 20:
+        return b""
+    fields = 30 + len(name.encode()) + (20 if size * 1.05 > 2**31 - 1 else 0)
+    count = -(position + fields + 6) % 4096
+    return struct.pack("<3H", 0xD935, 2 + count, 4096) + bytes(count)
+
+
 def python_writes(sink, members, comment=b""):
+    infos = []
     with zipfile.ZipFile(WithoutSeek(sink), "w", zipfile.ZIP_STORED) as archive:
         for name, (buffers, size) in members.items():
             info = zipfile.ZipInfo(name)
+            info.extra = up_to_a_page(sink.tell(), name, size)
+            infos.append(info)
             info.external_attr = 0o600 << 16
             info.create_system = 3
             info.file_size = size
@@ -66,6 +81,8 @@ def python_writes(sink, members, comment=b""):
                 for buffer in buffers:
                     member.write(buffer)
         archive.comment = comment
+        for info in infos:
+            info.extra = b""  # which is for the header only, not for the directory
 
 
 names = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\\"), min_size=1)
@@ -108,6 +125,38 @@ def test_large_members_and_what_stands_behind_them(size):
     python_writes(theirs, members, b"a comment")
     assert ours.length == theirs.length
     assert ours.bytes_by_place == theirs.bytes_by_place
+
+
+def place_of(archive, name):
+    """Where the bytes of a member begin."""
+    header = archive.getinfo(name).header_offset
+    name_length, extra_length = struct.unpack("<2H", archive.fp.getbuffer()[header + 26 :][:4])
+    return header + 30 + name_length + extra_length
+
+
+@pytest.mark.parametrize("before", [0, 1, 4029, 4030, 4031, 4096, 50_000])
+def test_a_large_member_begins_with_a_page(before, tmp_path):
+    """Also where that takes a whole page more: a disk can then take it from where it is."""
+    data = np.random.default_rng(before).bytes((1 << 20) + 5)
+    members = {
+        "config.json": ([bytes(before)], before),
+        "model.weights.h5": ([data], len(data)),
+        "small": ([data[:1000]], 1000),
+        "assets/vocabulary": ([data[1:]], len(data) - 1),
+    }
+    ours = Memory()
+    write_archive(ours, members, b"a comment")
+    with zipfile.ZipFile(io.BytesIO(ours.data)) as archive:
+        assert archive.testzip() is None
+        assert place_of(archive, "model.weights.h5") % 4096 == 0
+        assert place_of(archive, "assets/vocabulary") % 4096 == 0
+        assert archive.read("model.weights.h5") == data
+    assert len(ours.data) <= archive_size(members, b"a comment")
+    if unzip := shutil.which("unzip"):
+        path = tmp_path / "archive.zip"
+        path.write_bytes(ours.data)
+        answer = subprocess.run([unzip, "-t", path], capture_output=True, text=True, check=False)
+        assert "No errors detected" in answer.stdout, answer.stdout + answer.stderr
 
 
 def test_more_members_than_the_old_format_can_count():
