@@ -55,8 +55,8 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
       kept is decided when a file is written. What the record does not name, or names with another
       size, is somebody else's: it is neither removed nor replaced.
     - *Never fooled*: a metric that is missing, NaN, or infinite on the wrong side is never best.
-    - *In the background*: `fit` waits only while the variables are copied. An error of the writer
-      thread is raised on the next hook, and at the end.
+    - *In the background*: `fit` waits only while the variables are copied; the file is written
+      slowly until somebody waits. An error is raised on the next hook, and at the end.
 
     A second training of the same `filepath` goes on with the ranking: in a new process, with the
     same model, or with one that was trained before (`load_model`). In one process, *another model

@@ -182,7 +182,7 @@ class RunStore:
             own = {record.path for record in self._store.records(SERIES)}
             free = next(n for n in versions(name) if n in own or not self._store.has_file(n))
             with self._store.transaction() as transaction:
-                transaction.commit(free, payload, **facts)
+                transaction.commit(free, self._writer.unhurried(payload), **facts)
                 transaction.decide(lambda records: _generations(records, self._damaged - {free}))
             self._damaged.discard(free)
 

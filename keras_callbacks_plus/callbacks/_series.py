@@ -242,7 +242,7 @@ class Series:
         with self.store.transaction(self.name) as transaction:
             transaction.commit(
                 candidate.path,
-                payload,
+                self._paced(payload),
                 series=self.name,
                 kind=self.kind,
                 epoch=candidate.epoch,
@@ -255,6 +255,12 @@ class Series:
             transaction.settle(settle)
             transaction.decide(judge)
         return Outcome(candidate, foreseen, placement, is_foreign, transaction.facts)
+
+    def _paced(self, payload: Any) -> Any:
+        """An upload waits for the network, and so disturbs nobody."""
+        if self._writer is None or self.store.is_remote:
+            return payload
+        return self._writer.unhurried(payload)
 
     def _wrapped(self, error: Exception) -> Exception:
         if self._writer is None:

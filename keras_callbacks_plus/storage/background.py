@@ -9,9 +9,12 @@ import threading
 from collections.abc import Callable
 
 from keras_callbacks_plus.errors import BackgroundWriteError
+from keras_callbacks_plus.storage.atomic import Payload
+from keras_callbacks_plus.storage.pace import Pace, Unhurried
 
 __all__ = ["BackgroundWriter"]
 
+_LOCAL = threading.local()  # `pace`: that of the writer whose thread this is
 _NICENESS = 15  # a thirtieth of the share of a core that a thread of the training has
 
 
@@ -20,8 +23,8 @@ class BackgroundWriter:
 
     At most one job runs and one waits: `submit` blocks until there is a place. The thread is not a
     daemon, so the interpreter waits for the last job before it exits; between jobs there is no
-    thread at all. On Linux it gives way to the threads that train: where they keep every core
-    busy a job takes longer, and where they wait for it there is a core to spare.
+    thread at all. It gives way to the threads that train: on Linux it has a low priority, and what
+    `unhurried` gives is written slowly until one of them waits (see `Pace`).
 
     Args:
         name: String, what is being written; for the thread and the errors.
@@ -33,6 +36,16 @@ class BackgroundWriter:
         self._running = False
         self._waiting: Callable[[], None] | None = None
         self._error: BaseException | None = None
+        self._pace = Pace()
+        self._waiters: list[Pace | None] = []  # `None` for a thread that writes nothing itself
+
+    def unhurried(self, payload: Payload) -> Payload:
+        """A payload that a job writes more slowly for as long as nobody waits for the job.
+
+        Args:
+            payload: What to write.
+        """
+        return Unhurried(payload, self._pace)
 
     def submit(self, job: Callable[[], None]) -> None:
         """Hands over a job; blocks while another one is waiting already.
@@ -45,12 +58,16 @@ class BackgroundWriter:
                 is not taken then.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting is None)
+            self._wait_for(lambda: self._waiting is None)
             self._raise_if_failed()
             if self._running:
                 self._waiting = job
+                self._pace.hurry()
                 return
             self._running = True
+            self._pace.begin()
+            if any(waiter is None or waiter.in_haste for waiter in self._waiters):
+                self._pace.hurry()
         go = threading.Event()
         try:
             threading.Thread(target=self._work, args=(job, go), name=f"kcp: {self._name}").start()
@@ -85,7 +102,26 @@ class BackgroundWriter:
     def drain(self) -> None:
         """Blocks until every job is done, and leaves an error for the owner to see."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._running)
+            self._wait_for(lambda: not self._running)
+
+    def _wait_for(self, condition: Callable[[], bool]) -> None:
+        """Hurries the job meanwhile; for another writer, which may have time, when that hurries."""
+        if condition():
+            return
+        waiter: Pace | None = getattr(_LOCAL, "pace", None)
+        self._waiters.append(waiter)
+        try:
+            if waiter is None:
+                self._pace.hurry()
+                self._changed.wait_for(condition)
+                return
+            waiter.lead(self._pace)
+            try:
+                self._changed.wait_for(condition)
+            finally:
+                waiter.let_go(self._pace)
+        finally:
+            self._waiters.remove(waiter)
 
     def _raise_if_failed(self) -> None:
         error, self._error = self._error, None
@@ -96,6 +132,7 @@ class BackgroundWriter:
 
     def _work(self, job: Callable[[], None] | None, go: threading.Event) -> None:
         _give_way()
+        _LOCAL.pace = self._pace
         go.wait()  # `start` has waited for this thread, and would now wait for the interpreter
         while job is not None:
             try:
@@ -104,6 +141,7 @@ class BackgroundWriter:
                 with self._changed:
                     self._error = self._error or error
             with self._changed:
+                self._pace.end()
                 job, self._waiting = self._waiting, None
                 self._running = job is not None
                 self._changed.notify_all()

@@ -31,11 +31,13 @@ def test_the_stall_benchmark_measures_every_way_and_judges_every_target():
     assert all(min(taken["stall"]) > 0 for taken in result["stalls"].values())
     for kind in ("nothing", "memcpy", ".weights.h5", ".keras"):
         assert len(result["steps"][kind]) == 1
+    assert set(result["durable"]) == {".weights.h5", ".keras"}
     targets = {verdict["what"]: verdict for verdict in result["verdicts"]}
     slow = targets["speed of .weights.h5 / plain write + fsync"]  # a file and a manifest
     assert 0 < slow["ratio"] < 0.8
     assert slow["met"] is False
     assert targets["stall of .weights.h5 / memcpy"]["target"].startswith("<= 1.")
+    assert targets["step while writing .keras / idle"]["target"] == "<= 1.1x"
 
 
 @pytest.mark.jax
