@@ -59,7 +59,7 @@ class ModelFileWriter:
         weights_only: Boolean, whether the files are `.weights.h5`, and not `.keras`.
         legacy_h5: Boolean, whether the whole model goes into a `.h5` instead. Defaults to `False`.
         copy_on_write: Boolean, whether to hold on to the variables' own memory where the backend
-            lets us (TensorFlow), in place of a copy: `capture` takes next to no time, and the
+            lets us (TensorFlow, JAX), in place of a copy: `capture` takes next to no time, and the
             next training step makes the copy. The memory is given back by `Payload.release`.
             Defaults to `False`.
 

@@ -27,7 +27,7 @@ def test_the_stall_benchmark_measures_every_way_and_judges_every_target():
     assert result["bytes"] > 3 * 4 * 300  # the weights and Adam's two slots
     ways = {"memcpy into warm memory", "kcp .weights.h5", "kcp .keras"}
     assert ways < set(result["stalls"])
-    assert ("kcp .keras, copy-on-write" in result["stalls"]) == (backend == "tensorflow")
+    assert ("kcp .keras, copy-on-write" in result["stalls"]) == (backend != "torch")
     assert all(min(taken["stall"]) > 0 for taken in result["stalls"].values())
     for kind in ("nothing", "memcpy", ".weights.h5", ".keras"):
         assert len(result["steps"][kind]) == 1

@@ -66,8 +66,8 @@ def tree(source):
     def note(name, item):
         attributes = {key: str(value) for key, value in item.attrs.items()}
         if isinstance(item, h5py.Dataset):
-            layout = item.id.get_create_plist().get_layout()
-            value = (str(item.id.get_type().get_class()), item.dtype, item.shape, layout)
+            how = (item.id.get_create_plist().get_layout(), h5py.h5o.get_info(item.id).ctime)
+            value = (str(item.id.get_type().get_class()), item.dtype, item.shape, how)
             found[name] = (attributes, *value, item[()].tobytes())
         else:
             found[name] = attributes
