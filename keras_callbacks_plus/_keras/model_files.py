@@ -22,6 +22,7 @@ from keras_callbacks_plus._keras.file_contents import (
     WeightsFile,
     WeightsPlan,
 )
+from keras_callbacks_plus._keras.model_description import ModelDescription
 from keras_callbacks_plus._keras.saved_state import (
     CannotPlanError,
     SavedState,
@@ -95,6 +96,7 @@ class ModelFileWriter:
         self._suffix = ".weights.h5" if weights_only else ".h5" if legacy_h5 else ".keras"
         self._views = copy_on_write and host_view.views_survive_training()
         self._plan: WeightsPlan | None = None
+        self._description = ModelDescription(model)
         self._free = threading.Event()
         self._free.set()
         self._warned: set[str] = set()
@@ -174,7 +176,7 @@ class ModelFileWriter:
     def _describe(self, texts: dict[str, str]) -> None:
         """Adds the small members of a `.keras` file, in order."""
         if not self._weights_only:
-            config, metadata = compat.saving_names().serialize(self._model)
+            config, metadata = self._description.texts()
             texts.update({"metadata.json": metadata, "config.json": config})
 
     def _filled(self, beside: Callable[[], None]) -> tuple[Buffers, WeightsPlan]:

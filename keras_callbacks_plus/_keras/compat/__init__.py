@@ -48,7 +48,11 @@ from keras_callbacks_plus._keras.compat.randomness import (
     tensorflow_global_seed,
 )
 from keras_callbacks_plus._keras.compat.saving import (
+    COMPILED,
+    OUTSIDE_CONFIGURATION,
     SavingNames,
+    compile_config,
+    holds_configuration,
     saving_names,
 )
 from keras_callbacks_plus._keras.compat.state import (
@@ -73,6 +77,10 @@ from keras_callbacks_plus._keras.compat.versions import (
 )
 
 __all__ = [
+    "COMPILED",
+    "OUTSIDE_CONFIGURATION",
+    "compile_config",
+    "holds_configuration",
     "CALLBACK_INSIDES",
     "CALLBACK_PLUMBING",
     "ENUMERATION",

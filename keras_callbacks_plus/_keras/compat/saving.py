@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import keras
+
 from keras_callbacks_plus.errors import UnsupportedKerasError
 
 
@@ -14,6 +16,7 @@ class SavingNames(NamedTuple):
     weights_store: Any
     asset_store: Any
     serialize: Any
+    sharing_scope: Any
 
 
 def saving_names() -> SavingNames:
@@ -27,7 +30,55 @@ def saving_names() -> SavingNames:
         from keras.src.saving import saving_lib as lib
 
         return SavingNames(
-            lib._save_state, lib.H5IOStore, lib.DiskIOStore, lib._serialize_model_as_json
+            lib._save_state,
+            lib.H5IOStore,
+            lib.DiskIOStore,
+            lib._serialize_model_as_json,
+            lib.ObjectSharingScope,
         )
     except (ImportError, AttributeError) as error:
         raise UnsupportedKerasError(f"This Keras saves in another way: {error}.") from error
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Attributes of models and layers that no `get_config` reads: what `fit` keeps while it runs, and
+# lists of what else belongs to a layer. The first change from epoch to epoch, the second cost time.
+OUTSIDE_CONFIGURATION = _names(
+    """
+    history stop_training stop_evaluating train_function test_function predict_function training
+    call_signature_parameters _call_context_args _call_has_context_arg _distribute_strategy
+    _epoch_iterator _eval_epoch_iterator _input_spec _jax_state _jax_state_synced _losses
+    _loss_ids _losses_override _metrics _non_trainable_variables _outbound_nodes _parent_path _path
+    _saved_model_arg_spec _saved_model_inputs_spec _seed_generators _trainable_variables
+
+    _self_name_based_restores _self_saveable_object_factories
+    _self_unconditional_checkpoint_dependencies _self_unconditional_deferred_dependencies
+    _self_unconditional_dependency_names _self_update_uid _tracked
+
+    _backward_hooks _backward_pre_hooks _buffers _forward_hooks _forward_hooks_always_called
+    _forward_hooks_with_kwargs _forward_pre_hooks _forward_pre_hooks_with_kwargs
+    _load_state_dict_post_hooks _load_state_dict_pre_hooks _modules _non_persistent_buffers_set
+    _parameters _state_dict_hooks _state_dict_pre_hooks
+    """
+)
+
+# What `compile` sets, which `get_compile_config` is asked for.
+COMPILED = _names("optimizer loss _compile_config _compile_loss _compile_metrics _loss_tracker")
+
+
+def holds_configuration(value: Any) -> bool:
+    """Whether it is where `Operation` keeps the arguments that a layer was made with.
+
+    `Operation.get_config` is made from them where a class has none of its own:
+    https://github.com/keras-team/keras/blob/v3.15.1/keras/src/ops/operation.py
+    """
+    return type(value).__name__ == "SerializableDict"
+
+
+def compile_config(model: Any) -> Any:
+    """What `model.save` writes of the arguments of `compile`; `None` where it writes nothing."""
+    with saving_names().sharing_scope():
+        return keras.saving.serialize_keras_object(model.get_compile_config())

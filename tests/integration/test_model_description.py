@@ -1,0 +1,279 @@
+"""What is remembered of a model's configuration is always what Keras would make now."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_callbacks_plus import EarlyStopping, ModelCheckpoint
+from keras_callbacks_plus._keras import compat, model_description, snapshot
+from keras_callbacks_plus._keras.model_description import ModelDescription
+from tests.helpers import model_zoo
+
+HAS_PARTS_OF_THE_USER = {"own_variables_and_assets", "subclassed"}
+
+
+def by_keras(model):
+    config, metadata = compat.saving_names().serialize(model)
+    return config, sorted(json.loads(metadata))
+
+
+def by_us(description):
+    config, metadata = description.texts()
+    return config, sorted(json.loads(metadata))
+
+
+@pytest.fixture
+def times_asked(monkeypatch):
+    """How often Keras has made a whole configuration for us, one line each."""
+    names, asked = compat.saving_names(), []
+
+    def serialize(model):
+        asked.append(model)
+        return names.serialize(model)
+
+    counted = names._replace(serialize=serialize)
+    monkeypatch.setattr(model_description.compat, "saving_names", lambda: counted)
+    return asked
+
+
+@pytest.mark.parametrize("name", model_zoo.MODELS)
+def test_the_layers_are_asked_once_unless_a_part_is_the_users_own(name, times_asked):
+    case = model_zoo.build(name)
+    description = ModelDescription(case.model)
+    texts = []
+    for _ in range(3):
+        if case.y is not None and name not in model_zoo.UNTRAINED:
+            snapshot.unalias(case.model)
+            case.train()
+        texts.append(by_us(description))
+        assert texts[-1] == by_keras(case.model)
+    asked = len(times_asked) - len(texts)  # `by_keras` is counted as well
+    assert asked == (3 if name in HAS_PARTS_OF_THE_USER else 1)
+
+
+@keras.saving.register_keras_serializable("descriptions")
+class Counting(layers.Layer):
+    calls = 0
+
+    def call(self, x):
+        return x
+
+    def get_config(self):
+        Counting.calls += 1
+        return {**super().get_config(), "calls": Counting.calls}
+
+    @classmethod
+    def from_config(cls, config):
+        config.pop("calls")
+        return cls(**config)
+
+
+def rich_model():
+    """Layers of many kinds, nested and shared, with what they hold."""
+    sequence = keras.Input((8, 4), name="sequence")
+    x = layers.Conv1D(4, 3, padding="same", kernel_regularizer=keras.regularizers.L2(0.1))(sequence)
+    x = layers.BatchNormalization(momentum=0.9)(x)
+    x = layers.Bidirectional(layers.GRU(3, return_sequences=True))(x)
+    x = layers.MultiHeadAttention(2, 3)(x, x)
+    x = layers.RNN(layers.StackedRNNCells([layers.LSTMCell(3), layers.LSTMCell(3)]))(x)
+    inside = keras.Input((3,))
+    nested = keras.Model(inside, layers.Dense(3, kernel_constraint="max_norm")(inside))
+    tower = keras.Sequential([layers.Dense(3, "relu"), layers.Dropout(0.1, seed=1)])
+    x = layers.Add()([nested(x), tower(nested(x))])
+    x = layers.Dense(2, kernel_initializer=keras.initializers.Constant(0.5))(x)
+    model = keras.Model(sequence, layers.LeakyReLU(negative_slope=0.1)(x))
+    model.compile(keras.optimizers.Adam(0.01), "mse", metrics=["mae"])
+    return model
+
+
+def holders(model):
+    """Every layer, and every initializer, regularizer and constraint in one."""
+    for layer in compat.flat_layers(model):
+        yield layer
+        for name, value in list(vars(layer).items()):
+            is_layer = isinstance(value, layers.Layer)  # yielded already
+            if hasattr(value, "get_config") and not is_layer and name not in compat.COMPILED:
+                yield value
+
+
+def another(value):
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    return value + "_"
+
+
+def test_every_attribute_that_a_configuration_shows_is_seen_to_change():
+    model = rich_model()
+    description = ModelDescription(model)
+    changed = 0
+    for holder in list(holders(model)):
+        for name in [name for name in holder.get_config() if name in vars(holder)]:
+            value = vars(holder)[name]
+            if not isinstance(value, bool | int | float | str):
+                continue
+            assert by_us(description) == by_us(description) == by_keras(model)
+            before = by_keras(model)
+            object.__setattr__(holder, name, another(value))
+            assert by_us(description) == by_keras(model), (holder, name)
+            changed += by_keras(model) != before
+            object.__setattr__(holder, name, value)
+    assert changed > 50
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: setattr(model, "trainable", False),
+        lambda model: setattr(model.layers[1], "trainable", False),
+        lambda model: setattr(model.layers[-2], "activation", keras.activations.tanh),
+        lambda model: setattr(model.layers[1], "kernel_regularizer", None),
+        lambda model: setattr(model.layers[1], "dtype_policy", "mixed_bfloat16"),
+        lambda model: model.optimizer.learning_rate.assign(0.5),
+        lambda model: model.compile("sgd", "mae"),
+        lambda model: model.get_layer("dense").enable_lora(1),
+        lambda model: next(
+            layer
+            for layer in compat.flat_layers(model)
+            if isinstance(layer, layers.StackedRNNCells)
+        ).cells.pop(),
+        lambda model: setattr(
+            next(x for x in holders(model) if isinstance(x, keras.initializers.Constant)),
+            "value",
+            3,
+        ),
+    ],
+)
+def test_what_callbacks_do_to_a_model_is_seen(change):
+    model = rich_model()
+    if not any(layer.name == "dense" for layer in model.layers):
+        next(x for x in reversed(model.layers) if isinstance(x, layers.Dense)).name = "dense"
+    description = ModelDescription(model)
+    before = by_us(description)
+    assert by_us(description) == before
+    change(model)
+    assert by_us(description) == by_us(description) == by_keras(model)
+    assert by_us(description) != before
+
+
+def test_a_sequential_model_that_gets_and_loses_layers():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    description = ModelDescription(model)
+    for change in (
+        lambda: model.add(layers.Dense(2)),
+        model.pop,
+        lambda: model.compile("sgd", "mse"),
+        lambda: model.add(layers.Dense(5)),
+    ):
+        assert by_us(description) == by_us(description) == by_keras(model)
+        change()
+    assert by_us(description) == by_keras(model)
+
+
+@pytest.mark.parametrize("how", ["a layer", "an instance", "an array", "a closure"])
+def test_what_cannot_be_watched_is_asked_each_time(how, times_asked):
+    inputs = keras.Input((4,))
+    dense = layers.Dense(3, kernel_initializer=keras.initializers.Constant(2.0))
+    x = dense(inputs)
+    if how == "a layer":
+        x = Counting()(x)
+    if how == "a closure":
+        factors = [1.0]
+        x = layers.Lambda(lambda held: held * factors[0], output_shape=(3,))(x)
+    model = keras.Model(inputs, x)
+    if how == "an instance":
+        calls = []
+        config = dense.get_config()
+        dense.get_config = lambda: {**config, "units": calls.append(1) or len(calls)}
+    if how == "an array":
+        dense.kernel_initializer.value = np.ones(3)
+    description = ModelDescription(model)
+    seen = [by_us(description)[0]]
+    if how == "an array":
+        dense.kernel_initializer.value[:] = 7
+    if how == "a closure":
+        factors[0] = 2.0
+    seen.append(by_us(description)[0])
+    assert len(times_asked) == 2
+    assert seen[0] != seen[1]
+
+
+def test_a_model_that_always_changes_is_no_longer_watched(monkeypatch, times_asked):
+    watches = []
+    watch = model_description.ConfigurationWatch
+    monkeypatch.setattr(
+        model_description, "ConfigurationWatch", lambda model: watches.append(1) or watch(model)
+    )
+    model = keras.Sequential([keras.Input((4,)), layers.Dropout(0.5)])
+    description = ModelDescription(model)
+    for turn in range(10):
+        model.layers[0].rate = turn / 20
+        assert by_us(description) == by_keras(model)
+    assert len(watches) == model_description._TRIES
+
+    watches.clear()
+    description = ModelDescription(model)
+    for turn in range(10):
+        model.layers[0].rate = turn / 20
+        assert by_us(description) == by_us(description) == by_keras(model)
+    assert len(watches) == 10
+
+
+def test_the_date_is_that_of_the_save(monkeypatch):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    description = ModelDescription(model)
+    description.texts()
+
+    class Later(model_description.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2031, 2, 3, 4, 5, 6)
+
+    monkeypatch.setattr(model_description, "datetime", Later)
+    assert json.loads(description.texts()[1])["date_saved"] == "2031-02-03@04:05:06"
+
+
+class Changing(keras.callbacks.Callback):
+    """Changes a layer after two epochs, and the learning rate in each."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.layers[-1].activation = keras.activations.get("tanh" if epoch >= 2 else "relu")
+        self.model.optimizer.learning_rate = 0.1 / (epoch + 1)
+
+
+@pytest.mark.parametrize("every", ["epoch", "batch"])
+def test_the_layers_are_asked_once_in_a_run(tmp_path, every, times_asked):
+    """Nothing that `fit`, validation or our own callbacks keep on a model counts as a change."""
+    case = model_zoo.build("functional")
+    case.model.fit(
+        case.x,
+        case.y,
+        batch_size=4,
+        epochs=3,
+        verbose=0,
+        validation_data=(case.x, case.y),
+        callbacks=[
+            ModelCheckpoint(tmp_path / "{epoch}-{batch}.keras", save_freq=1)
+            if every == "batch"
+            else ModelCheckpoint(tmp_path / "{epoch}.keras"),
+            EarlyStopping(patience=1),
+        ],
+    )
+    assert len(list(tmp_path.glob("*.keras"))) == (6 if every == "batch" else 3)
+    assert len(times_asked) <= 2  # after the first validation the model has one attribute more
+
+
+def test_each_file_of_a_run_has_the_configuration_of_its_epoch(tmp_path):
+    case = model_zoo.build("sequential")
+    checkpoint = ModelCheckpoint(tmp_path / "{epoch}.keras", max_to_keep=None)
+    case.model.fit(case.x, case.y, epochs=4, verbose=0, callbacks=[Changing(), checkpoint])
+    for epoch in range(4):
+        model = keras.saving.load_model(tmp_path / f"{epoch + 1}.keras")
+        assert model.layers[-1].get_config()["activation"] == ("tanh" if epoch >= 2 else "relu")
+        assert float(model.optimizer.learning_rate) == pytest.approx(0.1 / (epoch + 1))
