@@ -26,7 +26,6 @@ _SETTLED = (  # nothing in them changes, or nothing that a configuration is made
     type,
     np.generic,
     np.dtype,
-    types.FunctionType,
     types.BuiltinFunctionType,
     types.ModuleType,
     inspect.Signature,
@@ -96,6 +95,10 @@ class ConfigurationWatch:
     def _look_at(self, value: Any) -> None:
         if isinstance(value, _SETTLED) or id(value) in self._seen:
             return
+        if isinstance(value, types.FunctionType):
+            if _is_saved_with_values(value):
+                raise CannotWatchError(f"{value}")
+            return
         self._seen.add(id(value))  # the watch keeps it alive, so that no other gets its id
         if isinstance(value, _CONTAINERS):
             items = _items(value)
@@ -111,8 +114,6 @@ class ConfigurationWatch:
         attributes = vars(owner)
         if "get_config" in attributes:
             raise CannotWatchError(f"get_config of {owner}")
-        if isinstance(owner, keras.layers.Lambda) and any(map(_closes_over, attributes.values())):
-            raise CannotWatchError(f"the function of {owner}")
         names = [name for name in attributes if name not in compat.OUTSIDE_CONFIGURATION]
         take = _taker(names)
         values = take(attributes)
@@ -122,9 +123,13 @@ class ConfigurationWatch:
                 self._look_at(value)
 
 
-def _closes_over(value: Any) -> bool:
-    """Whether it is a function whose code, if it is saved, comes with values from around it."""
-    return isinstance(value, types.FunctionType) and value.__closure__ is not None
+def _is_saved_with_values(function: types.FunctionType) -> bool:
+    """Whether its code goes into the configuration, and with it what it has closed over.
+
+    Of a function with a name the name goes there.
+    """
+    held = function.__closure__ is not None or function.__defaults__ is not None
+    return held and function.__name__ == "<lambda>"
 
 
 def _is_as_before(owner: _Object) -> bool:

@@ -176,15 +176,20 @@ def test_a_sequential_model_that_gets_and_loses_layers():
     assert by_us(description) == by_keras(model)
 
 
-@pytest.mark.parametrize("how", ["a layer", "an instance", "an array", "a closure"])
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+@pytest.mark.parametrize(
+    "how", ["a layer", "an instance", "an array", "a closure", "an activation"]
+)
 def test_what_cannot_be_watched_is_asked_each_time(how, times_asked):
     inputs = keras.Input((4,))
     dense = layers.Dense(3, kernel_initializer=keras.initializers.Constant(2.0))
     x = dense(inputs)
     if how == "a layer":
         x = Counting()(x)
+    factors = [1.0]
+    if how == "an activation":
+        dense.activation = lambda held: held * factors[0]
     if how == "a closure":
-        factors = [1.0]
         x = layers.Lambda(lambda held: held * factors[0], output_shape=(3,))(x)
     model = keras.Model(inputs, x)
     if how == "an instance":
@@ -197,8 +202,7 @@ def test_what_cannot_be_watched_is_asked_each_time(how, times_asked):
     seen = [by_us(description)[0]]
     if how == "an array":
         dense.kernel_initializer.value[:] = 7
-    if how == "a closure":
-        factors[0] = 2.0
+    factors[0] = 2.0
     seen.append(by_us(description)[0])
     assert len(times_asked) == 2
     assert seen[0] != seen[1]
