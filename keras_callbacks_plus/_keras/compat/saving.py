@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import keras
-
 from keras_callbacks_plus.errors import UnsupportedKerasError
 
 
@@ -80,5 +78,7 @@ def holds_configuration(value: Any) -> bool:
 
 def compile_config(model: Any) -> Any:
     """What `model.save` writes of the arguments of `compile`; `None` where it writes nothing."""
+    import keras
+
     with saving_names().sharing_scope():
         return keras.saving.serialize_keras_object(model.get_compile_config())
