@@ -11,6 +11,7 @@ from keras import layers
 
 from keras_callbacks_plus import EarlyStopping, ModelCheckpoint
 from keras_callbacks_plus._keras import compat, model_description, snapshot
+from keras_callbacks_plus._keras.configuration_watch import ConfigurationWatch
 from keras_callbacks_plus._keras.model_description import ModelDescription
 from tests.helpers import model_zoo
 
@@ -71,6 +72,14 @@ class Counting(layers.Layer):
     def from_config(cls, config):
         config.pop("calls")
         return cls(**config)
+
+
+COUNTED = {}
+
+
+def counted_config():
+    COUNTED["units"] += 1
+    return dict(COUNTED)
 
 
 def rich_model():
@@ -193,9 +202,10 @@ def test_what_cannot_be_watched_is_asked_each_time(how, times_asked):
         x = layers.Lambda(lambda held: held * factors[0], output_shape=(3,))(x)
     model = keras.Model(inputs, x)
     if how == "an instance":
-        calls = []
         config = dense.get_config()
-        dense.get_config = lambda: {**config, "units": calls.append(1) or len(calls)}
+        COUNTED.clear()
+        COUNTED.update(config)
+        dense.get_config = counted_config
     if how == "an array":
         dense.kernel_initializer.value = np.ones(3)
     description = ModelDescription(model)
@@ -206,6 +216,36 @@ def test_what_cannot_be_watched_is_asked_each_time(how, times_asked):
     seen.append(by_us(description)[0])
     assert len(times_asked) == 2
     assert seen[0] != seen[1]
+
+
+def test_an_attribute_more_or_less_is_a_change():
+    model = keras.Sequential([keras.Input((4,)), layers.Dropout(0.5)])
+    watch = ConfigurationWatch(model)
+    assert watch.is_unchanged()
+    model.layers[0].new = 1
+    assert not watch.is_unchanged()
+    del model.layers[0].new
+    assert watch.is_unchanged()
+    del model.layers[0].rate
+    assert not watch.is_unchanged()
+
+
+def test_a_keras_that_puts_its_texts_together_in_another_way_is_asked_each_time(monkeypatch):
+    names, asked = compat.saving_names(), []
+
+    def serialize(model):
+        asked.append(model)
+        config, metadata = names.serialize(model)
+        return json.dumps(dict(reversed(json.loads(config).items()))), metadata
+
+    turned = names._replace(serialize=serialize)
+    monkeypatch.setattr(model_description.compat, "saving_names", lambda: turned)
+    model = rich_model()
+    description = ModelDescription(model)
+    for _ in range(3):
+        config = description.texts()[0]
+        assert json.loads(config)["compile_config"]["loss"] == "mse"
+    assert len(asked) == 3
 
 
 def test_a_model_that_always_changes_is_no_longer_watched(monkeypatch, times_asked):
