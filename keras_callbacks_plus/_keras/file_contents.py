@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from keras_callbacks_plus._keras import host_copies, host_view
+from keras_callbacks_plus._keras import host_copies
 from keras_callbacks_plus._keras.h5_image import H5Image
 from keras_callbacks_plus._keras.keras_archive import archive_size, write_archive
 from keras_callbacks_plus._keras.saved_state import SavedState
@@ -44,7 +44,7 @@ class WeightsPlan:
     def __init__(self, state: SavedState) -> None:
         self.state = state
         self._image = H5Image(state.groups)
-        self._reader = host_copies.TensorFlowReader()
+        self._reader = host_copies.VariableReader()
         self._buffer: Array | None = None
         self._arrays: list[Array] = []
 
@@ -63,16 +63,15 @@ class WeightsPlan:
         if self._buffer is None:
             self._buffer = host_copies.host_buffer(self._image.size)
             self._arrays = self._image.prepare(self._buffer)
-        with host_copies.copying_to_host(self._reader) as copies:
+        with host_copies.copying_to_host(self._reader, self.size) as copies:
             self.state.capture(_Copies(self._arrays, copies))
-            copies.start()
             beside()
         buffer = self._buffer
         return lambda: [buffer]
 
     def is_same(self) -> bool:
         """Whether the values are still those that were copied last."""
-        values = _Views()
+        values = _Views(self._reader)
         self.state.capture(values)
         return self._buffer is not None and all(
             np.array_equal(_as_bytes(array), _as_bytes(values.values[index]))
@@ -81,7 +80,7 @@ class WeightsPlan:
 
     def views(self) -> Buffers:
         """Holds the memory of the variables as it is now, where training leaves it alone."""
-        views = _Views()
+        views = _Views(self._reader)
         self.state.capture(views)
         values = [views.values[index] for index in range(len(views.values))]
         return lambda: self._image.pieces(values)
@@ -100,18 +99,29 @@ class _Copies:
     def put_array(self, index: int, array: Array) -> None:
         np.copyto(self._arrays[index], array, casting="no")
 
+    def start(self) -> None:
+        self._copies.start()
+
 
 class _Views:
     """A target that keeps views of variables."""
 
-    def __init__(self) -> None:
+    def __init__(self, reader: host_copies.VariableReader) -> None:
         self.values: dict[int, Array] = {}
+        self._reader = reader
+        self._unread: dict[int, Any] = {}
 
     def put_variable(self, index: int, variable: Any) -> None:
-        self.values[index] = host_view.host_view(variable)
+        self._unread[index] = variable
 
     def put_array(self, index: int, array: Array) -> None:
         self.values[index] = np.array(array)
+
+    def start(self) -> None:
+        held_values = self._reader.hold(list(self._unread.values()))
+        for index, (held, view) in zip(self._unread, held_values, strict=True):
+            self.values[index] = view(held)
+        self._unread = {}
 
 
 def _as_bytes(array: Array) -> Array:

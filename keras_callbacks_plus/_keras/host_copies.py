@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_callbacks_plus._keras import compat
 from keras_callbacks_plus._keras.copying_threads import CopyingThreads
-from keras_callbacks_plus._keras.host_view import host_view, torch_tensor
+from keras_callbacks_plus._keras.host_view import array_of, held_value
 from keras_callbacks_plus.storage.direct import page_aligned
 
-__all__ = ["HostCopies", "TensorFlowReader", "copying_to_host", "host_buffer"]
+__all__ = ["HostCopies", "VariableReader", "copying_to_host", "host_buffer"]
 
 Array = np.ndarray[Any, Any]
+View = Callable[[Any], Array]
 
 
 def host_buffer(size: int) -> Array:
@@ -36,29 +37,48 @@ def host_buffer(size: int) -> Array:
     return buffer
 
 
-class TensorFlowReader:
-    """Reads many TensorFlow variables in one call, which takes a third of the time of one by one.
+class VariableReader:
+    """Reads many variables, on TensorFlow in one call: in a third of the time of one by one.
 
-    The values share the variables' memory. Keep one for as long as the variables are the same: what
-    can be read in this way is looked up once, and the call is laid out when it is first made.
+    Keep one for as long as the variables are the same: what can be read in this way is looked up
+    once, and the call is laid out when it is first made.
     """
 
     def __init__(self) -> None:
         self._shares: bool | None = None
         self._known: dict[int, tuple[Any, bool]] = {}  # with what has the id, so that it stays so
-        self._values: list[Any] = []
-        self._read: Any = None
+        self._calls: dict[tuple[int, ...], Any] = {}
 
-    def takes(self, variable: Any) -> bool:
+    def hold(self, variables: Sequence[Any]) -> list[tuple[Any, View]]:
+        """What holds the values of variables now, and what makes an array of each, in any thread.
+
+        Args:
+            variables: Keras variables; on JAX, of a model whose state is attached.
+
+        Returns:
+            A pair for each, in their order.
+        """
+        if compat.backend() == "jax":
+            return [(held_value(variable), np.asarray) for variable in variables]
+        if compat.backend() != "tensorflow":
+            return [(held_value(variable), array_of) for variable in variables]
+        values = [compat.raw_value(v) if self._takes(v) else None for v in variables]
+        tensors = iter(self._read([value for value in values if value is not None]))
+        return [
+            (held_value(variable), array_of) if value is None else (next(tensors), np.from_dlpack)
+            for variable, value in zip(variables, values, strict=True)
+        ]
+
+    def _takes(self, variable: Any) -> bool:
         """Whether a variable can be read this way: with this TensorFlow, plain, on the CPU."""
         value = compat.raw_value(variable)
         held, answer = self._known.get(id(value), (None, False))
         if held is None or held is not value:
-            answer = self._takes(variable.value)
+            answer = self._can_take(variable.value)
             self._known[id(value)] = value, answer
         return answer
 
-    def _takes(self, value: Any) -> bool:
+    def _can_take(self, value: Any) -> bool:
         if self._shares is None:
             import tensorflow as tf
 
@@ -72,34 +92,33 @@ class TensorFlowReader:
             and "CPU:" in value.device
         )
 
-    def views(self, variables: Sequence[Any]) -> list[Array]:
-        """The values of variables that `takes` takes, as read-only arrays."""
-        import tensorflow as tf
-
-        values = [compat.raw_value(variable) for variable in variables]
-        same = len(values) == len(self._values) and all(
-            a is b for a, b in zip(values, self._values, strict=True)
-        )
-        if not same:
+    def _read(self, values: list[Any]) -> list[Any]:
+        if not values:
+            return []
+        key = tuple(map(id, values))  # of values that `_known` keeps alive
+        call = self._calls.get(key)
+        if call is None:
+            import tensorflow as tf
 
             def read() -> list[Any]:
                 pairs = [(value.handle, value.dtype) for value in values]
                 return [tf.raw_ops.ReadVariableOp(resource=h, dtype=k) for h, k in pairs]
 
             # the concrete function, as looking it up takes as long as the call
-            self._read = tf.function(read, autograph=False).get_concrete_function()
-            self._values = values
-        return [np.from_dlpack(tensor) for tensor in self._read()]
+            call = tf.function(read, autograph=False).get_concrete_function()
+            self._calls[key] = call
+        return list(call())
 
 
 @contextlib.contextmanager
-def copying_to_host(reader: TensorFlowReader | None = None) -> Iterator[HostCopies]:
+def copying_to_host(reader: VariableReader, size: int) -> Iterator[HostCopies]:
     """Copies variables into arrays, with the threads that this process may use.
 
     Training stands still meanwhile, so that there are cores to spare.
 
     Args:
-        reader: Reads what it takes, many variables in one call. Defaults to `None`.
+        reader: Reads the variables.
+        size: Bytes of all of them.
 
     Yields:
         What takes the variables. They must not change until the end of the block, and the arrays
@@ -109,13 +128,13 @@ def copying_to_host(reader: TensorFlowReader | None = None) -> Iterator[HostCopi
 
     >>> import keras
     >>> target = np.zeros(2, "float32")
-    >>> with copying_to_host() as copies:
+    >>> with copying_to_host(VariableReader(), target.nbytes) as copies:
     ...     copies.put(target, keras.Variable([1.0, 2.0]))
     >>> target
     array([1., 2.], dtype=float32)
     """
     try:
-        with CopyingThreads() as threads:
+        with CopyingThreads(size) as threads:
             copies = HostCopies(reader, threads)
             yield copies
             copies.start()
@@ -131,8 +150,7 @@ class HostCopies:
         threads: Those that copy.
     """
 
-    def __init__(self, reader: TensorFlowReader | None, threads: CopyingThreads) -> None:
-        self._backend = compat.backend()
+    def __init__(self, reader: VariableReader, threads: CopyingThreads) -> None:
         self._reader = reader
         self._threads = threads
         self._unread: list[tuple[Array, Any]] = []
@@ -144,29 +162,18 @@ class HostCopies:
             target: Array of the very shape and type, contiguous.
             variable: The variable.
         """
-        shares = True
-        if self._backend == "torch":
-            tensor = torch_tensor(variable)
-            if tensor.is_cuda:
-                _transfer(target, tensor)
-                return
-            shares = tensor.device.type == "cpu"
-        elif self._backend == "tensorflow":
-            if self._reader is not None and self._reader.takes(variable):
-                self._unread.append((target, variable))
-                return
-            shares = False
-        self._threads.copy(target, host_view(variable))
-        if not shares:
-            self._threads.catch_up()
+        self._unread.append((target, variable))
 
     def start(self) -> None:
         """Lets the threads have all that was put, so that they copy beside what comes next."""
         unread, self._unread = self._unread, []
-        if self._reader is not None and unread:
-            views = self._reader.views([variable for _, variable in unread])
-            for (target, _), view in zip(unread, views, strict=True):
-                self._threads.copy(target, view)
+        is_torch = compat.backend() == "torch"
+        held_values = self._reader.hold([variable for _, variable in unread])
+        for (target, _), (held, view) in zip(unread, held_values, strict=True):
+            if is_torch and held.is_cuda:
+                _transfer(target, held)
+            else:
+                self._threads.copy(target, held, view)
         self._threads.start()
 
 

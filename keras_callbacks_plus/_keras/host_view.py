@@ -11,7 +11,14 @@ import numpy as np
 from keras_callbacks_plus._keras import compat
 from keras_callbacks_plus.errors import CallbacksPlusError
 
-__all__ = ["host_view", "start_transfers", "torch_tensor", "views_survive_training"]
+__all__ = [
+    "array_of",
+    "held_value",
+    "host_view",
+    "start_transfers",
+    "torch_tensor",
+    "views_survive_training",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -27,27 +34,56 @@ def host_view(variable: Any) -> Array:
     Returns:
         Array of the variable's shape and type; bfloat16 and its kind as `ml_dtypes` types.
     """
-    name = compat.backend()
-    if name == "tensorflow":
-        view = _tensorflow_view(variable.value)
-    elif name == "jax":
-        view = np.asarray(_jax_array(variable))
-    elif name == "torch":
-        view = _torch_view(torch_tensor(variable).cpu())
-    else:
-        view = np.asarray(keras.ops.convert_to_numpy(variable))
-    view = view.view()
+    view = array_of(held_value(variable)).view()
     view.flags.writeable = False
     return view
 
 
-def _tensorflow_view(value: Any) -> Array:
+def held_value(variable: Any) -> Any:
+    """What holds the value of a variable now: its first half, for the thread that trains.
+
+    Args:
+        variable: A Keras variable; on JAX, of a model whose state is attached.
+
+    Returns:
+        A tensor of the backend, for `array_of`.
+    """
+    name = compat.backend()
+    if name == "tensorflow":
+        return _tensorflow_tensor(variable.value)
+    if name == "jax":
+        return _jax_array(variable)
+    if name == "torch":
+        return torch_tensor(variable)
+    return variable.value
+
+
+def array_of(held: Any) -> Array:
+    """What `held_value` returned as an array: the second half, in whatever thread.
+
+    Args:
+        held: What `held_value` returned. It must not change meanwhile, and holds the memory.
+    """
+    name = compat.backend()
+    if name == "tensorflow":
+        return _tensorflow_array(held)
+    if name == "jax":
+        return np.asarray(held)
+    if name == "torch":
+        return _torch_array(held.cpu())
+    return np.asarray(keras.ops.convert_to_numpy(held))
+
+
+def _tensorflow_tensor(value: Any) -> Any:
     import tensorflow as tf
 
     if isinstance(value, tf.distribute.DistributedValues) or not hasattr(value, "handle"):
-        tensor = value.read_value() if hasattr(value, "read_value") else value
-    else:  # what `read_value` does in the end, in a third of the time
-        tensor = tf.raw_ops.ReadVariableOp(resource=value.handle, dtype=value.dtype)
+        return value.read_value() if hasattr(value, "read_value") else value
+    # what `read_value` does in the end, in a third of the time
+    return tf.raw_ops.ReadVariableOp(resource=value.handle, dtype=value.dtype)
+
+
+def _tensorflow_array(tensor: Any) -> Array:
     # DLPack carries no type beyond NumPy's own ("Unsupported dtype in DLTensor" for bfloat16), and
     # `numpy()` copies, which `_numpy()` does not: but that one may be written to, over the variable
     native = np.dtype(tensor.dtype.as_numpy_dtype).isbuiltin == 1
@@ -72,7 +108,7 @@ def torch_tensor(variable: Any) -> Any:
     return (variable.value if held is None else held).detach()
 
 
-def _torch_view(tensor: Any) -> Array:
+def _torch_array(tensor: Any) -> Array:
     import torch
 
     if tensor.dtype == torch.bfloat16:  # which NumPy lacks: the same 16 bits under another name
@@ -102,7 +138,7 @@ def start_transfers(variables: Iterable[Any]) -> None:
     Args:
         variables: The variables that are about to be read.
     """
-    if compat.backend() != "jax":
+    if compat.backend() != "jax" or compat.device_kind() == "cpu":
         return
     for variable in variables:
         array = _jax_array(variable)

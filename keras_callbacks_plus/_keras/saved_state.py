@@ -31,13 +31,16 @@ class StructureChangedError(CallbacksPlusError):
 
 
 class Target(Protocol):
-    """Takes the values of a save, each for the dataset with that number."""
+    """Takes the values of a save, each for the dataset with that number, once."""
 
     def put_variable(self, index: int, variable: Any) -> None:
         """Takes the value of a Keras variable."""
 
     def put_array(self, index: int, array: np.ndarray[Any, Any]) -> None:
         """Takes an array that its owner may change at any time."""
+
+    def start(self) -> None:
+        """Lets the target begin with what it has; more may come."""
 
 
 @dataclass
@@ -48,8 +51,9 @@ class _Part:
     path: str
     attributes: Mapping[str, Any]
     datasets: dict[str, tuple[int, Dataset]] = field(default_factory=dict)
+    variables: dict[str, Any] = field(default_factory=dict)  # those of the datasets that have one
     copied: list[Any] | None = None  # what it saves copies of: then those are read, not the copies
-    fitting: dict[str, Any] = field(default_factory=dict)  # variables that were seen to fit
+    foreseen: bool = False  # whether asking it changes nothing, so that copying need not wait
 
 
 class SavedState:
@@ -57,7 +61,9 @@ class SavedState:
 
     Keras's own walk finds them, which takes a time that grows with the number of attributes. At
     each save only the parts are asked again: what they write may depend on anything, so nothing
-    of it is remembered but the names and shapes, which the file's layout was made for.
+    of it is taken for granted. But Keras's own code will hardly write otherwise than it did when
+    the plan was made, and it changes nothing: its variables are handed out before it is asked, so
+    that copying goes on meanwhile. Whatever runs the user's code is asked before all copying.
 
     Args:
         model: The model; on JAX with its state attached.
@@ -113,14 +119,27 @@ class SavedState:
             StructureChangedError: If other datasets would be written than planned.
         """
         host_view.start_transfers(self._variables.values())
+        asked = [part for part in self._parts if part.copied is None]
+        for part in asked:
+            if not part.foreseen:  # it may change the variables of others, too
+                self._ask(part, target)
         for part in self._parts:
             if part.copied is not None:
                 for variable, (index, _) in zip(part.copied, part.datasets.values(), strict=True):
                     target.put_variable(index, variable)
-            else:
-                store = _Filling(part, target)
-                part.owner.save_own_variables(store)
-                store.check_complete()
+            elif part.foreseen:
+                for name, variable in part.variables.items():
+                    target.put_variable(part.datasets[name][0], variable)
+        target.start()
+        for part in asked:
+            if part.foreseen:
+                self._ask(part, target)
+        target.start()
+
+    def _ask(self, part: _Part, target: Target) -> None:
+        store = _Filling(part, target)
+        part.owner.save_own_variables(store)
+        store.check_complete()
 
     def assets(self) -> dict[str, bytes]:
         """The files that the model keeps beside its values, by their path."""
@@ -141,7 +160,7 @@ class SavedState:
 
     def _plan(self, owner: Any, path: str, attributes: Mapping[str, Any]) -> _Planning:
         copied = list(owner.variables) if _saves_copies_of_its_variables(owner) else None
-        part = _Part(owner, path, attributes, copied=copied)
+        part = _Part(owner, path, attributes, copied=copied, foreseen=_is_foreseen(owner))
         self._parts.append(part)
         self._variables.update({id(variable): variable for variable in copied or []})
         return _Planning(part, self._add)
@@ -199,6 +218,8 @@ class _Planning(_Store):
             self._check_copy(name, array)
         dataset = Dataset(name, array.shape, array.dtype)
         part.datasets[name] = (self._add(value if is_variable else None), dataset)
+        if is_variable:
+            part.variables[name] = value
 
     def _check_copy(self, name: str, array: np.ndarray[Any, Any]) -> None:
         """Whether the optimizer writes the variable that we are going to read instead."""
@@ -225,18 +246,19 @@ class _Filling(_Store):
         if planned is None:
             raise StructureChangedError(f"{self._part.path}/{name} is new")
         index, dataset = planned
-        if isinstance(value, keras.Variable):
-            fits = self._part.fitting.get(name) is value  # neither of the two can have changed
-            if not fits and snapshot.fits(value, dataset.shape, dataset.dtype):
-                self._part.fitting[name], fits = value, True
-            put: Callable[[int, Any], None] = self._target.put_variable
+        known = self._part.variables.get(name)  # neither its shape nor its type can have changed
+        if known is not None and self._part.foreseen:  # handed out already
+            if value is not known:
+                raise StructureChangedError(f"{self._part.path}/{name} is something else")
+        elif isinstance(value, keras.Variable):
+            if value is not known and not snapshot.fits(value, dataset.shape, dataset.dtype):
+                raise StructureChangedError(f"{self._part.path}/{name} has another shape or type")
+            self._target.put_variable(index, value)
         else:
-            value = np.asarray(to_numpy(value))
-            fits = value.shape == dataset.shape and value.dtype == dataset.dtype
-            put = self._target.put_array
-        if not fits:
-            raise StructureChangedError(f"{self._part.path}/{name} has another shape or type")
-        put(index, value)
+            array = np.asarray(to_numpy(value))
+            if (array.shape, array.dtype) != (dataset.shape, dataset.dtype):
+                raise StructureChangedError(f"{self._part.path}/{name} has another shape or type")
+            self._target.put_array(index, array)
 
     def check_complete(self) -> None:
         """Raises `StructureChangedError` if something that was planned has not come."""
@@ -255,6 +277,16 @@ def _structure(model: Any) -> list[Any]:
     for _, part in itertools.chain(own, held_parts(model)):
         found += [part, *part.variables]
     return found
+
+
+def _is_foreseen(owner: Any) -> bool:
+    """Whether asking a part what it saves runs none but Keras's code, which changes no variable."""
+    method = owner.save_own_variables
+    inherited = getattr(method, "__func__", None) is keras.layers.Layer.save_own_variables
+    return inherited or (
+        type(owner).__module__.partition(".")[0] == "keras"
+        and "save_own_variables" not in vars(owner)
+    )
 
 
 def _saves_copies_of_its_variables(owner: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_callbacks_plus._keras import compat
-from keras_callbacks_plus._keras.host_copies import TensorFlowReader, copying_to_host
+from keras_callbacks_plus._keras.host_copies import VariableReader, copying_to_host
 from keras_callbacks_plus._keras.host_view import host_view, start_transfers
 from keras_callbacks_plus.errors import RunMismatchError
 
@@ -24,7 +24,7 @@ class VariableCopies:
     """Variables in host memory, the same memory at every call: much faster than fresh memory."""
 
     def __init__(self) -> None:
-        self._reader = TensorFlowReader()
+        self._reader = VariableReader()
         self._warm: list[tuple[Any, Array]] = []
 
     def take(self, variables: Sequence[Any]) -> list[Array]:
@@ -39,7 +39,8 @@ class VariableCopies:
         """
         start_transfers(variables)
         copies = []
-        with copying_to_host(self._reader) as copying:
+        size = sum(array.nbytes for _, array in self._warm)
+        with copying_to_host(self._reader, size) as copying:
             for variable, (known, array) in itertools.zip_longest(
                 variables, self._warm[: len(variables)], fillvalue=_NOTHING
             ):
@@ -111,13 +112,17 @@ def unalias(model: Any) -> int:
     """
     if compat.backend() != "jax":
         return 0
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.variables, *(optimizer.variables if optimizer is not None else [])]
+    arrays = [compat.raw_value(variable) for variable in variables]
+    held = [id(array) for array in arrays if array is not None]
+    if len(set(held)) == len(held):  # as nearly always, and a save waits for the answer
+        return 0
     import jax.numpy as jnp
 
-    optimizer = getattr(model, "optimizer", None)
     holders: dict[int, Any] = {}
     repaired = 0
-    for variable in [*model.variables, *(optimizer.variables if optimizer is not None else [])]:
-        array = compat.raw_value(variable)
+    for variable, array in zip(variables, arrays, strict=True):
         if array is not None and holders.setdefault(id(array), variable) is not variable:
             variable.assign(jnp.copy(array))
             repaired += 1

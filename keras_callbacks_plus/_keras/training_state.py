@@ -11,6 +11,7 @@ import keras
 
 from keras_callbacks_plus._keras import compat, learning_rate, snapshot
 from keras_callbacks_plus._keras.held_parts import optimizer_variables, optimizers, variable_groups
+from keras_callbacks_plus._keras.host_view import host_view
 from keras_callbacks_plus.errors import RunMismatchError
 
 __all__ = [
@@ -150,7 +151,7 @@ def assign_metrics(model: Any, arrays: list[Any]) -> bool:
 
 def iterations(model: Any) -> list[int]:
     """The steps of the optimizer, or of its parts; on JAX, of a model whose state is attached."""
-    return [int(compat.to_numpy(variable.value)) for variable in _steps(model)]
+    return [int(host_view(variable)) for variable in _steps(model)]
 
 
 def assign_iterations(model: Any, steps: list[int]) -> None:

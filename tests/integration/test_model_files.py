@@ -16,7 +16,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_callbacks_plus._keras import compat, copying_threads, host_copies, snapshot
+from keras_callbacks_plus._keras import (
+    compat,
+    copying_threads,
+    host_copies,
+    saved_state,
+    snapshot,
+)
 from keras_callbacks_plus._keras.model_files import ModelFileWriter, read_record
 from keras_callbacks_plus.errors import (
     CheckpointWarning,
@@ -543,30 +549,99 @@ def test_weights_are_hdf5_already():
 
 
 @pytest.mark.tensorflow
-def test_many_variables_are_read_in_one_call_and_as_they_are_now():
-    variables = [keras.Variable(np.full((3, n), float(n), "float32")) for n in range(1, 4)]
-    variables.append(keras.Variable(7, dtype="int64"))
-    odd = [
-        keras.Variable([1.0, 2.0], dtype="bfloat16"),
-        keras.Variable([True, False], dtype="bool"),
-    ]
-    reader = host_copies.TensorFlowReader()
+def test_many_variables_are_read_in_one_call_and_as_they_are_now(monkeypatch):
     import tensorflow as tf
 
-    if not hasattr(tf.constant(0), "__dlpack__"):
-        assert not any(map(reader.takes, variables))
-        return
-    assert [reader.takes(v) for v in [*variables, *odd]] == [True] * 4 + [False] * 2
+    variables = [keras.Variable(np.full((3, n), float(n), "float32")) for n in range(1, 4)]
+    variables.append(keras.Variable([1.0, 2.0], dtype="bfloat16"))
+    variables.append(keras.Variable(7, dtype="int64"))
+    variables.append(keras.Variable([True, False], dtype="bool"))
+    together = hasattr(tf.constant(0), "__dlpack__")
+    reader = host_copies.VariableReader()
+    one_by_one, traced = [], []
+    held_value, function = host_copies.held_value, tf.function
+    monkeypatch.setattr(
+        host_copies, "held_value", lambda v: (one_by_one.append(v), held_value(v))[1]
+    )
+    monkeypatch.setattr(tf, "function", lambda *a, **k: (traced.append(a), function(*a, **k))[1])
     for more in (0.0, 5.0):
-        for variable in variables:
-            variable.assign_add(int(more))
-        targets = [np.zeros(v.shape, v.dtype) for v in variables]
-        with host_copies.copying_to_host(reader) as copies:
-            for target, variable in zip(targets, variables, strict=True):
-                copies.put(target, variable)
-        assert_equal_lists(targets, [np.array(v) for v in variables])
-    held = reader.views(variables[:1])[0].copy()  # others than before
-    np.testing.assert_array_equal(held, np.array(variables[0]))
+        for variable in variables[:3]:
+            variable.assign_add(more)
+        for some in (variables, variables[:2]):  # in turn, as a save asks in two parts
+            one_by_one.clear()
+            arrays = [view(held) for held, view in reader.hold(some)]
+            assert_equal_lists(arrays, [np.array(compat.to_numpy(v.value)) for v in some])
+            alone = [v.dtype for v in some if not together or v.dtype in ("bfloat16", "bool")]
+            assert [v.dtype for v in one_by_one] == alone
+    assert len(traced) == (2 if together else 0)
+
+
+class Normalizing(keras.layers.Dense):
+    """Changes its variables, and those of another, when it is asked for them."""
+
+    def save_own_variables(self, store):
+        self.kernel.assign(self.kernel * 2.0)
+        self.other.kernel.assign(self.other.kernel + 3.0)
+        super().save_own_variables(store)
+
+
+class Alternating(keras.layers.Layer):
+    """Saves one of two variables of the same shape under the same name."""
+
+    turn = 0
+
+    def build(self, shape):
+        self.kinds = [
+            self.add_weight(shape=shape[1:], initializer=kind) for kind in ("zeros", "ones")
+        ]
+
+    def call(self, x):
+        return x * self.kinds[0] + self.kinds[1]
+
+    def save_own_variables(self, store):
+        store["kind"] = self.kinds[self.turn]
+
+
+@pytest.mark.parametrize("copy_on_write", [False, True])
+def test_a_layer_decides_at_each_save_what_it_saves(tmp_path, copy_on_write):
+    layers = [keras.layers.Dense(2048), Normalizing(2048), Alternating(), keras.layers.Dense(3)]
+    layers[1].other = layers[0]
+    model = keras.Sequential([keras.Input((1024,)), *layers])
+    writer = ModelFileWriter(model, weights_only=True, copy_on_write=copy_on_write)
+    for turn in (0, 1, 0):
+        layers[2].turn = turn
+        layers[3].kernel.assign(layers[3].kernel + 1.0)
+        path = save(writer.capture(), tmp_path / f"{turn}.weights.h5")
+        with h5py.File(path) as file:
+            vars_of = {name: file[f"layers/{name}/vars"] for name in file["layers"]}
+            np.testing.assert_array_equal(vars_of["normalizing"]["0"], array(layers[1].kernel))
+            np.testing.assert_array_equal(vars_of["alternating"]["kind"], np.full(2048, turn))
+            np.testing.assert_array_equal(vars_of["dense_1"]["0"], array(layers[3].kernel))
+            np.testing.assert_array_equal(vars_of["dense"]["0"], array(layers[0].kernel))
+
+
+def test_a_layer_of_keras_that_saves_otherwise_than_foreseen(tmp_path, monkeypatch):
+    class Two(keras.layers.Layer):
+        def build(self, shape):
+            for kind in ("zeros", "ones"):
+                self.add_weight(shape=shape[1:], initializer=kind)
+
+        def call(self, x):
+            return x
+
+    layer = Two()
+    model = keras.Sequential([keras.Input((1024,)), layer])
+    writer = ModelFileWriter(model, weights_only=True)
+    save(writer.capture(), tmp_path / "before.weights.h5")
+    layer._trainable_variables.reverse()
+    monkeypatch.setattr(saved_state.SavedState, "is_current", lambda self: True)  # looks away
+    after = save(writer.capture(), tmp_path / "after.weights.h5")
+    model.save_weights(tmp_path / "stock.weights.h5")
+    assert tree(after) == tree(tmp_path / "stock.weights.h5")
+
+
+def array(variable):
+    return np.array(compat.to_numpy(variable.value))
 
 
 class Moody(keras.layers.Dense):
