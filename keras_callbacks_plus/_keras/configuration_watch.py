@@ -57,7 +57,8 @@ class ConfigurationWatch:
     is not Keras's own may make its configuration from anything: with one in the model, nothing is
     said to be unchanged.
 
-    Not watched is what `compile` was given, which `get_compile_config` answers for.
+    Not watched is what `compile` was given, which `get_compile_config` answers for; of a compiled
+    model inside the model nobody is asked, so that with one nothing is said to be unchanged.
 
     Args:
         model: The model, as its configuration was made from it just now.
@@ -81,15 +82,19 @@ class ConfigurationWatch:
     def __init__(self, model: Any) -> None:
         self._objects: list[_Object] = []
         self._containers: list[tuple[Any, tuple[Any, ...]]] = []
+        self._functions: list[tuple[types.FunctionType, str]] = []
         self._seen: set[int] = set()
+        self._model = model
         if not compat.is_of_keras(type(model)):
             raise CannotWatchError(type(model).__qualname__)
         self._look_at(model)
 
     def is_unchanged(self) -> bool:
         """Whether the configuration would come out the same, what `compile` was given apart."""
-        return all(map(_is_as_before, self._objects)) and all(
-            _same(_items(container), items) for container, items in self._containers
+        return (
+            all(map(_is_as_before, self._objects))
+            and all(_same(_items(container), items) for container, items in self._containers)
+            and all(keras.saving.get_registered_name(f) == name for f, name in self._functions)
         )
 
     def _look_at(self, value: Any) -> None:
@@ -98,6 +103,8 @@ class ConfigurationWatch:
         if isinstance(value, types.FunctionType):
             if _is_saved_with_values(value):
                 raise CannotWatchError(f"{value}")
+            if value.__module__.split(".")[0] != "keras":
+                self._functions.append((value, keras.saving.get_registered_name(value)))
             return
         self._seen.add(id(value))  # the watch keeps it alive, so that no other gets its id
         if isinstance(value, _CONTAINERS):
@@ -112,14 +119,21 @@ class ConfigurationWatch:
 
     def _look_into(self, owner: Any) -> None:
         attributes = vars(owner)
-        if "get_config" in attributes:
+        if "get_config" in attributes or "get_build_config" in attributes:
             raise CannotWatchError(f"get_config of {owner}")
+        is_inside = owner is not self._model
+        if is_inside and getattr(owner, "compiled", False):
+            raise CannotWatchError(f"{owner} inside a model")
+        self._watch(attributes, frozenset() if is_inside else compat.COMPILED)
+        self._watch(compat.modules_in(attributes), frozenset())
+
+    def _watch(self, attributes: dict[str, Any], closed: frozenset[str]) -> None:
         names = [name for name in attributes if name not in compat.OUTSIDE_CONFIGURATION]
         take = _taker(names)
         values = take(attributes)
         self._objects.append(_Object(attributes, len(attributes), take, values))
         for name, value in zip(names, values, strict=True):
-            if name not in compat.COMPILED:
+            if name not in closed:
                 self._look_at(value)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CopyingThreads"]
+__all__ = ["CopyingThreads", "is_cut"]
 
 Array = np.ndarray[Any, Any]
 _Index = tuple[slice | int, ...]
@@ -53,7 +53,9 @@ class CopyingThreads:
         self._helpers: list[_Helper] = []
         self._stack = contextlib.ExitStack()
 
-    def copy(self, target: Array, source: Any, view: _View = np.asarray) -> None:
+    def copy(
+        self, target: Array, source: Any, view: _View = np.asarray, *, whole: bool = False
+    ) -> None:
         """Copies one array into another, at the latest at the end of the `with` block.
 
         Args:
@@ -61,9 +63,11 @@ class CopyingThreads:
             source: Of the same shape and type; it must not change until then.
             view: Makes an array of it, in the thread that copies it, and once for each piece of a
                 large one. Defaults to NumPy's, which takes an array as it is.
+            whole: Whether to take it as one piece, because `view` is a copy itself. Defaults to
+                `False`.
         """
         size = target.nbytes
-        if size <= 2 * _JOB:
+        if whole or not is_cut(target):
             self._job.append((target, view, source, ()))
             self._job_bytes += size
             if self._job_bytes >= _JOB:
@@ -83,7 +87,7 @@ class CopyingThreads:
         count = min(_THREADS, _usable_cores()) - 1
         if not count or self._size < _WORTH_THREADS:
             return self
-        with self._stack as stack:  # so that an interrupt here leaves nothing behind
+        with self._stack as stack:
             stack.enter_context(_quick_switches())
             stack.callback(self._wait_for_helpers)
             for _ in range(count):
@@ -111,10 +115,11 @@ class CopyingThreads:
         return True
 
     def _wait_for_helpers(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:  # what an error has left, which nobody wants any more
-                self._jobs.get_nowait()
-        for _ in self._helpers:
+        try:
+            with contextlib.suppress(queue.Empty):
+                while True:  # what an error has left, which nobody wants any more
+                    self._jobs.get_nowait()
+        finally:
             self._jobs.put(None)
         for helper in self._helpers:
             helper.join()
@@ -144,6 +149,7 @@ class _Helper:
         try:
             while (job := self._jobs.get()) is not None:
                 _copy(job)
+            self._jobs.put(None)  # for the next one: one ends all of them, however many there are
         except BaseException as error:  # noqa: BLE001 - kept, and raised at the end of the block
             self.error = error
         finally:
@@ -152,6 +158,15 @@ class _Helper:
     def join(self) -> None:
         """Waits until it has ended."""
         self._running.acquire()
+
+
+def is_cut(target: Array) -> bool:
+    """Whether a copy is so large that it is made in pieces.
+
+    Args:
+        target: What is copied to.
+    """
+    return target.nbytes > 2 * _JOB
 
 
 def _copy(job: _Job) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from keras_callbacks_plus._keras import host_copies
+from keras_callbacks_plus._keras import host_copies, host_view
 from keras_callbacks_plus._keras.h5_image import H5Image
 from keras_callbacks_plus._keras.keras_archive import archive_size, write_archive
 from keras_callbacks_plus._keras.saved_state import SavedState
@@ -96,6 +96,9 @@ class _Copies:
     def put_variable(self, index: int, variable: Any) -> None:
         self._copies.put(self._arrays[index], variable)
 
+    def put_variable_now(self, index: int, variable: Any) -> None:
+        self._copies.put_now(self._arrays[index], variable)
+
     def put_array(self, index: int, array: Array) -> None:
         np.copyto(self._arrays[index], array, casting="no")
 
@@ -113,6 +116,10 @@ class _Views:
 
     def put_variable(self, index: int, variable: Any) -> None:
         self._unread[index] = variable
+
+    def put_variable_now(self, index: int, variable: Any) -> None:
+        view = host_view.host_view(variable)
+        self.values[index] = view if host_view.views_survive_training() else view.copy()
 
     def put_array(self, index: int, array: Array) -> None:
         self.values[index] = np.array(array)

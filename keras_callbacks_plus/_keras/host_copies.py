@@ -9,14 +9,21 @@ from typing import Any
 import numpy as np
 
 from keras_callbacks_plus._keras import compat
-from keras_callbacks_plus._keras.copying_threads import CopyingThreads
-from keras_callbacks_plus._keras.host_view import array_of, held_value
+from keras_callbacks_plus._keras.copying_threads import CopyingThreads, is_cut
+from keras_callbacks_plus._keras.host_view import (
+    array_of,
+    held_value,
+    shares_memory,
+    views_survive_training,
+)
 from keras_callbacks_plus.storage.direct import page_aligned
 
 __all__ = ["HostCopies", "VariableReader", "copying_to_host", "host_buffer"]
 
 Array = np.ndarray[Any, Any]
 View = Callable[[Any], Array]
+
+_CALLS = 4  # that are remembered: a model is read in one, and its odd layers' variables in another
 
 
 def host_buffer(size: int) -> Array:
@@ -47,7 +54,7 @@ class VariableReader:
     def __init__(self) -> None:
         self._shares: bool | None = None
         self._known: dict[int, tuple[Any, bool]] = {}  # with what has the id, so that it stays so
-        self._calls: dict[tuple[int, ...], Any] = {}
+        self._calls: dict[tuple[int, ...], tuple[list[Any], Any]] = {}
 
     def hold(self, variables: Sequence[Any]) -> list[tuple[Any, View]]:
         """What holds the values of variables now, and what makes an array of each, in any thread.
@@ -79,14 +86,14 @@ class VariableReader:
         return answer
 
     def _can_take(self, value: Any) -> bool:
-        if self._shares is None:
-            import tensorflow as tf
+        import tensorflow as tf
 
+        if self._shares is None:
             self._shares = hasattr(tf.constant(0), "__dlpack__")  # 2.16 has none
         return (
             self._shares
+            and not isinstance(value, tf.distribute.DistributedValues)
             and hasattr(value, "handle")
-            and not hasattr(value, "values")  # of a distribution strategy
             and np.dtype(value.dtype.as_numpy_dtype).kind in "iuf"
             and np.dtype(value.dtype.as_numpy_dtype).isbuiltin == 1
             and "CPU:" in value.device
@@ -95,10 +102,13 @@ class VariableReader:
     def _read(self, values: list[Any]) -> list[Any]:
         if not values:
             return []
-        key = tuple(map(id, values))  # of values that `_known` keeps alive
-        call = self._calls.get(key)
-        if call is None:
+        key = tuple(map(id, values))
+        if key not in self._calls:
             import tensorflow as tf
+
+            if len(self._calls) >= _CALLS:
+                self._calls.clear()
+                self._known.clear()
 
             def read() -> list[Any]:
                 pairs = [(value.handle, value.dtype) for value in values]
@@ -106,8 +116,8 @@ class VariableReader:
 
             # the concrete function, as looking it up takes as long as the call
             call = tf.function(read, autograph=False).get_concrete_function()
-            self._calls[key] = call
-        return list(call())
+            self._calls[key] = values, call  # with what has the ids
+        return list(self._calls[key][1]())
 
 
 @contextlib.contextmanager
@@ -153,10 +163,11 @@ class HostCopies:
     def __init__(self, reader: VariableReader, threads: CopyingThreads) -> None:
         self._reader = reader
         self._threads = threads
+        self._is_torch = compat.backend() == "torch"
         self._unread: list[tuple[Array, Any]] = []
 
     def put(self, target: Array, variable: Any) -> None:
-        """Copies the value of a variable, at the latest at the end of the block.
+        """Copies the value that a variable has when `start` is called, or at the end of the block.
 
         Args:
             target: Array of the very shape and type, contiguous.
@@ -164,17 +175,35 @@ class HostCopies:
         """
         self._unread.append((target, variable))
 
+    def put_now(self, target: Array, variable: Any) -> None:
+        """Copies the value that a variable has now, whatever it has at the end of the block.
+
+        Args:
+            target: Array of the very shape and type, contiguous.
+            variable: The variable.
+        """
+        held = held_value(variable)
+        if views_survive_training():
+            self._copy(target, held, array_of)
+        else:
+            np.copyto(target, array_of(held), casting="no")
+
     def start(self) -> None:
         """Lets the threads have all that was put, so that they copy beside what comes next."""
         unread, self._unread = self._unread, []
-        is_torch = compat.backend() == "torch"
         held_values = self._reader.hold([variable for _, variable in unread])
         for (target, _), (held, view) in zip(unread, held_values, strict=True):
-            if is_torch and held.is_cuda:
+            self._copy(target, held, view)
+        self._threads.start()
+
+    def _copy(self, target: Array, held: Any, view: View) -> None:
+        if self._is_torch and held.device.type != "cpu":
+            if held.is_cuda:
                 _transfer(target, held)
             else:
-                self._threads.copy(target, held, view)
-        self._threads.start()
+                np.copyto(target, array_of(held), casting="no")
+            return
+        self._threads.copy(target, held, view, whole=is_cut(target) and not shares_memory(held))
 
 
 def _transfer(target: Array, tensor: Any) -> None:

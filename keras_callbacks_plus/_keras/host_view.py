@@ -15,6 +15,7 @@ __all__ = [
     "array_of",
     "held_value",
     "host_view",
+    "shares_memory",
     "start_transfers",
     "torch_tensor",
     "views_survive_training",
@@ -74,6 +75,23 @@ def array_of(held: Any) -> Array:
     return np.asarray(keras.ops.convert_to_numpy(held))
 
 
+def shares_memory(held: Any) -> bool:
+    """Whether `array_of` gives the very memory of what `held_value` returned, and no copy of it.
+
+    Args:
+        held: What `held_value` returned.
+    """
+    name = compat.backend()
+    if name == "tensorflow":
+        return _speaks_dlpack(held)
+    if name == "jax":
+        return [device.platform for device in held.devices()] == ["cpu"]
+    if name == "torch":
+        is_float8 = held.dtype.is_floating_point and held.dtype.itemsize == 1
+        return held.device.type == "cpu" and not is_float8
+    return False
+
+
 def _tensorflow_tensor(value: Any) -> Any:
     import tensorflow as tf
 
@@ -84,12 +102,14 @@ def _tensorflow_tensor(value: Any) -> Any:
 
 
 def _tensorflow_array(tensor: Any) -> Array:
-    # DLPack carries no type beyond NumPy's own ("Unsupported dtype in DLTensor" for bfloat16), and
     # `numpy()` copies, which `_numpy()` does not: but that one may be written to, over the variable
+    return np.from_dlpack(tensor) if _speaks_dlpack(tensor) else np.asarray(tensor.numpy())
+
+
+def _speaks_dlpack(tensor: Any) -> bool:
+    # it carries no type beyond NumPy's own ("Unsupported dtype in DLTensor" for bfloat16)
     native = np.dtype(tensor.dtype.as_numpy_dtype).isbuiltin == 1
-    if native and hasattr(tensor, "__dlpack__") and "CPU:" in tensor.device:
-        return np.from_dlpack(tensor)
-    return np.asarray(tensor.numpy())
+    return native and hasattr(tensor, "__dlpack__") and "CPU:" in tensor.device
 
 
 def _jax_array(variable: Any) -> Any:

@@ -66,7 +66,8 @@ class ModelDescription:
     def _remember(self, config: str, metadata: str) -> None:
         compiled, facts = self._compiled(), json.loads(metadata)
         # else this Keras, or this model, puts its texts together in another way
-        if config.endswith(compiled) and _is_date(facts.get(_DATE)):
+        is_known = config.endswith(compiled) and _is_date(facts.get(_DATE))
+        if is_known and not compat.holds_values(config[: len(config) - len(compiled)]):
             with contextlib.suppress(CannotWatchError):
                 watch = ConfigurationWatch(self._model)
                 self._known = _Known(watch, config[: len(config) - len(compiled)], facts)

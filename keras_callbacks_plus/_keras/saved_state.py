@@ -34,7 +34,10 @@ class Target(Protocol):
     """Takes the values of a save, each for the dataset with that number, once."""
 
     def put_variable(self, index: int, variable: Any) -> None:
-        """Takes the value of a Keras variable."""
+        """Takes the value that a Keras variable has when `start` is called, and until the end."""
+
+    def put_variable_now(self, index: int, variable: Any) -> None:
+        """Takes the value that a Keras variable has now: it may have another one soon."""
 
     def put_array(self, index: int, array: np.ndarray[Any, Any]) -> None:
         """Takes an array that its owner may change at any time."""
@@ -63,7 +66,7 @@ class SavedState:
     each save only the parts are asked again: what they write may depend on anything, so nothing
     of it is taken for granted. But Keras's own code will hardly write otherwise than it did when
     the plan was made, and it changes nothing: its variables are handed out before it is asked, so
-    that copying goes on meanwhile. Whatever runs the user's code is asked before all copying.
+    that copying goes on meanwhile. A layer with code of the user's is asked before that.
 
     Args:
         model: The model; on JAX with its state attached.
@@ -253,7 +256,7 @@ class _Filling(_Store):
         elif isinstance(value, keras.Variable):
             if value is not known and not snapshot.fits(value, dataset.shape, dataset.dtype):
                 raise StructureChangedError(f"{self._part.path}/{name} has another shape or type")
-            self._target.put_variable(index, value)
+            self._target.put_variable_now(index, value)
         else:
             array = np.asarray(to_numpy(value))
             if (array.shape, array.dtype) != (dataset.shape, dataset.dtype):
@@ -269,12 +272,14 @@ class _Filling(_Store):
 def _structure(model: Any) -> list[Any]:
     """What a plan is made for: the model's variables, and what else holds some, with those.
 
-    That is the optimizer and whatever a class of the user's own has in its attributes: a second
-    optimizer, a metric. Any of them may be built late, or replaced.
+    That is the optimizer, that of a compiled model inside the model, and whatever a class of the
+    user's own has in its attributes: a second optimizer, a metric. Any of them may be built late,
+    or replaced.
     """
     found: list[Any] = list(model.variables)
-    own = parts_in(getattr(model, "optimizer", None))
-    for _, part in itertools.chain(own, held_parts(model)):
+    inside = [vars(layer).get("optimizer") for layer in compat.flat_layers(model)]
+    compiled = map(parts_in, (getattr(model, "optimizer", None), *inside))
+    for _, part in itertools.chain(*compiled, held_parts(model)):
         found += [part, *part.variables]
     return found
 
@@ -282,11 +287,11 @@ def _structure(model: Any) -> list[Any]:
 def _is_foreseen(owner: Any) -> bool:
     """Whether asking a part what it saves runs none but Keras's code, which changes no variable."""
     method = owner.save_own_variables
-    inherited = getattr(method, "__func__", None) is keras.layers.Layer.save_own_variables
-    return inherited or (
-        type(owner).__module__.partition(".")[0] == "keras"
-        and "save_own_variables" not in vars(owner)
-    )
+    if getattr(method, "__func__", None) is keras.layers.Layer.save_own_variables:
+        return True
+    if type(owner).__name__ == "TorchModuleWrapper":  # which asks a module of the user's
+        return False
+    return compat.is_of_keras(type(owner)) and "save_own_variables" not in vars(owner)
 
 
 def _saves_copies_of_its_variables(owner: Any) -> bool:

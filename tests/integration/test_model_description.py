@@ -187,7 +187,11 @@ def test_a_sequential_model_that_gets_and_loses_layers():
 
 @pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
 @pytest.mark.parametrize(
-    "how", ["a layer", "an instance", "an array", "a closure", "an activation"]
+    "how",
+    [
+        *["a layer", "an instance", "an instance's shapes", "an array", "a closure"],
+        *["an activation", "an argument", "a compiled model"],
+    ],
 )
 def test_what_cannot_be_watched_is_asked_each_time(how, times_asked):
     inputs = keras.Input((4,))
@@ -195,7 +199,13 @@ def test_what_cannot_be_watched_is_asked_each_time(how, times_asked):
     x = dense(inputs)
     if how == "a layer":
         x = Counting()(x)
-    factors = [1.0]
+    factors, scale = [1.0], np.ones(3, "float32")
+    if how == "an argument":
+        x = layers.Multiply()([x, scale]) if compat.backend() == "torch" else x * scale
+    if how == "a compiled model":
+        inside = keras.Sequential([keras.Input((3,)), layers.Dense(3)])
+        inside.compile("sgd", "mse")
+        x = inside(x)
     if how == "an activation":
         dense.activation = lambda held: held * factors[0]
     if how == "a closure":
@@ -206,16 +216,59 @@ def test_what_cannot_be_watched_is_asked_each_time(how, times_asked):
         COUNTED.clear()
         COUNTED.update(config)
         dense.get_config = counted_config
+    if how == "an instance's shapes":
+        dense.get_build_config = lambda: {"input_shape": [None, len(factors) + 3]}
     if how == "an array":
         dense.kernel_initializer.value = np.ones(3)
     description = ModelDescription(model)
     seen = [by_us(description)[0]]
     if how == "an array":
         dense.kernel_initializer.value[:] = 7
+    scale[:] = 7
+    factors.append(2.0)
     factors[0] = 2.0
+    if how == "a compiled model":
+        inside.optimizer.learning_rate = 0.5
     seen.append(by_us(description)[0])
     assert len(times_asked) == 2
     assert seen[0] != seen[1]
+
+
+@pytest.mark.torch
+def test_a_module_of_pytorch_is_asked_each_time():
+    import torch
+
+    module = torch.nn.Dropout(0.5)
+    wrapper = layers.TorchModuleWrapper(module, output_shape=(None, 4))
+    model = keras.Sequential([keras.Input((4,)), wrapper, layers.Dense(2)])
+    description = ModelDescription(model)
+    before = by_us(description)
+    module.p = 0.1
+    assert by_us(description) == by_keras(model) != before
+
+
+def test_a_wrapper_that_gets_another_layer_is_seen():
+    first, second = layers.Dense(3), layers.Dense(3)
+    wrapper = layers.TimeDistributed(first)
+    wrapper.layer = second  # both are layers in it now, on every backend
+    model = keras.Sequential([keras.Input((5, 4)), wrapper])
+    description = ModelDescription(model)
+    for layer in (first, second, first, second, first):
+        wrapper.layer = layer
+        assert by_us(description) == by_us(description) == by_keras(model)
+
+
+def swish_of_the_user(x):
+    return x * keras.ops.sigmoid(x)
+
+
+def test_a_function_that_is_registered_has_another_name():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation=swish_of_the_user)])
+    description = ModelDescription(model)
+    before = by_us(description)
+    assert by_us(description) == before
+    keras.saving.register_keras_serializable("pkg")(swish_of_the_user)
+    assert by_us(description) == by_keras(model) != before
 
 
 def test_an_attribute_more_or_less_is_a_change():

@@ -602,6 +602,44 @@ class Alternating(keras.layers.Layer):
         store["kind"] = self.kinds[self.turn]
 
 
+class Averaged(keras.layers.Dense):
+    """Saves other values than those that it has before and after."""
+
+    def save_own_variables(self, store):
+        held = array(self.kernel)
+        self.kernel.assign(np.full_like(held, 7.0))
+        super().save_own_variables(store)
+        self.kernel.assign(held)
+
+
+@pytest.mark.parametrize("copy_on_write", [False, True])
+def test_a_layer_that_saves_other_values_for_a_moment(tmp_path, copy_on_write):
+    model = keras.Sequential([keras.Input((1024,)), Averaged(2048), keras.layers.Dense(3)])
+    before = [array(variable) for variable in model.variables]
+    writer = ModelFileWriter(model, weights_only=True, copy_on_write=copy_on_write)
+    for _ in range(2):
+        path = save(writer.capture(), tmp_path / "ours.weights.h5")
+        model.save_weights(tmp_path / "stock.weights.h5")
+        assert tree(path) == tree(tmp_path / "stock.weights.h5")
+    assert_equal_lists([array(variable) for variable in model.variables], before)
+
+
+def test_the_optimizer_of_a_compiled_model_inside_a_model(tmp_path):
+    inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    inner.compile("adam", "mse")
+    outer = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), inner])
+    outer.compile("adam", "mse")
+    writer = ModelFileWriter(outer, weights_only=True)
+    writer.capture().release()
+    x, y = np.ones((2, 4)), np.ones((2, 1))
+    inner.fit(x, y, verbose=0)  # which makes the optimizer's variables
+    for _ in range(2):
+        path = save(writer.capture(), tmp_path / "ours.weights.h5")
+        outer.save_weights(tmp_path / "stock.weights.h5")
+        assert tree(path) == tree(tmp_path / "stock.weights.h5")
+        inner.fit(x, y, verbose=0)
+
+
 @pytest.mark.parametrize("copy_on_write", [False, True])
 def test_a_layer_decides_at_each_save_what_it_saves(tmp_path, copy_on_write):
     layers = [keras.layers.Dense(2048), Normalizing(2048), Alternating(), keras.layers.Dense(3)]

@@ -53,6 +53,8 @@ from keras_callbacks_plus._keras.compat.saving import (
     SavingNames,
     compile_config,
     holds_configuration,
+    holds_values,
+    modules_in,
     saving_names,
 )
 from keras_callbacks_plus._keras.compat.state import (
@@ -81,6 +83,7 @@ __all__ = [
     "OUTSIDE_CONFIGURATION",
     "compile_config",
     "holds_configuration",
+    "holds_values",
     "CALLBACK_INSIDES",
     "CALLBACK_PLUMBING",
     "ENUMERATION",
@@ -119,6 +122,7 @@ __all__ = [
     "device_kind",
     "keras_version",
     "metrics_built",
+    "modules_in",
     "optimized_variables",
     "monitor_op",
     "print_msg",

@@ -49,7 +49,7 @@ OUTSIDE_CONFIGURATION = _names(
     history stop_training stop_evaluating train_function test_function predict_function training
     call_signature_parameters _call_context_args _call_has_context_arg _distribute_strategy
     _epoch_iterator _eval_epoch_iterator _input_spec _jax_state _jax_state_synced _losses
-    _loss_ids _losses_override _metrics _non_trainable_variables _outbound_nodes _parent_path _path
+    _loss_ids _losses_override _metrics _non_trainable_variables _outbound_nodes _parent_path
     _saved_model_arg_spec _saved_model_inputs_spec _seed_generators _trainable_variables
 
     _self_name_based_restores _self_saveable_object_factories
@@ -59,12 +59,29 @@ OUTSIDE_CONFIGURATION = _names(
     _backward_hooks _backward_pre_hooks _buffers _forward_hooks _forward_hooks_always_called
     _forward_hooks_with_kwargs _forward_pre_hooks _forward_pre_hooks_with_kwargs
     _load_state_dict_post_hooks _load_state_dict_pre_hooks _modules _non_persistent_buffers_set
-    _parameters _state_dict_hooks _state_dict_pre_hooks
+    _parameters _state_dict_hooks _state_dict_pre_hooks _torch_params
     """
 )
 
+_VALUES = "__tensor__", "__numpy__", "__bytes__"
+
 # What `compile` sets, which `get_compile_config` is asked for.
 COMPILED = _names("optimizer loss _compile_config _compile_loss _compile_metrics _loss_tracker")
+
+
+def modules_in(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Where PyTorch keeps the attributes of a layer that are layers themselves; else empty."""
+    found: dict[str, Any] = attributes.get("_modules", {})
+    return found
+
+
+def holds_values(config: str) -> bool:
+    """Whether a configuration, as JSON, has values of arrays, tensors or variables in it.
+
+    They can change in place, and stand in the arguments of a functional model's layers, for one:
+    https://github.com/keras-team/keras/blob/v3.15.1/keras/src/saving/serialization_lib.py
+    """
+    return any(f'"class_name": "{name}"' in config for name in _VALUES)
 
 
 def holds_configuration(value: Any) -> bool:

@@ -100,6 +100,37 @@ def test_threads_are_started_where_they_are_worth_it(cores, monkeypatch, size, c
     assert len(started) == helpers
 
 
+def test_an_array_that_is_to_stay_whole_is_viewed_once(cores):
+    views = []
+
+    def view(number):
+        views.append(number)
+        return np.full(LARGE, number, "float32")
+
+    target = np.zeros(LARGE, "float32")
+    with CopyingThreads(SIZE) as threads:
+        threads.copy(target, 7, view, whole=True)
+    assert views == [7]
+    assert (target == 7).all()
+
+
+def test_an_interrupt_while_threads_are_started_leaves_none(cores, monkeypatch):
+    cores(4)
+    start = copying_threads._thread.start_new_thread
+    started = []
+
+    def interrupted(*arguments):
+        start(*arguments)
+        started.append(arguments)
+        if len(started) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(copying_threads._thread, "start_new_thread", interrupted)
+    with pytest.raises(KeyboardInterrupt), CopyingThreads(SIZE):
+        pass
+    assert len(started) == 2  # and the fixture waits for both
+
+
 def test_where_no_thread_can_be_started_one_copies_all(monkeypatch, cores):
     def start(*arguments):
         raise RuntimeError("can't start new thread")
