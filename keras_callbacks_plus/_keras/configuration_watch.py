@@ -103,7 +103,7 @@ class ConfigurationWatch:
         if isinstance(value, types.FunctionType):
             if _is_saved_with_values(value):
                 raise CannotWatchError(f"{value}")
-            if value.__module__.split(".")[0] != "keras":
+            if (value.__module__ or "").split(".")[0] != "keras":
                 self._functions.append((value, keras.saving.get_registered_name(value)))
             return
         self._seen.add(id(value))  # the watch keeps it alive, so that no other gets its id

@@ -211,11 +211,12 @@ def _quick_switches() -> Iterator[None]:
     """
     global _hurried, _interval_before
     with _switches:
-        _hurried += 1
-        if _hurried == 1:
+        if not _hurried:
             _interval_before = sys.getswitchinterval()
-            sys.setswitchinterval(min(_SWITCH_INTERVAL, _interval_before))
+        _hurried += 1
     try:
+        with _switches:
+            sys.setswitchinterval(min(_SWITCH_INTERVAL, _interval_before))
         yield
     finally:
         with _switches:

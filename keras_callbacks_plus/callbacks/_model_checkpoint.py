@@ -334,11 +334,11 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         self._warned = self._warned or log_values.warn_missing(what, metrics)
 
     def _save_last(self, occasion: str) -> None:
-        """Saves the model where `fit` ends, whatever its score."""
+        """Saves the model where `fit` ends, whatever its score, if it was trained at all."""
         assert self._series is not None
         self.wait_until_finished()
         step, times = step_of(self._model), self._times
-        if self._series.holds(self._model, step):
+        if not times.has_trained(step) or self._series.holds(self._model, step):
             self._finish()
             return
         batch = max(0, (step or 0) - times.first_step - 1)

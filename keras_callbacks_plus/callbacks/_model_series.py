@@ -138,7 +138,8 @@ class ModelSeries:
         Args:
             state: What `get_state` returned.
         """
-        self._series.since = state["since"]
+        with self._errors_as_asked():
+            self._series.rank_from(state["since"])
         self.saved_step = state["saved_step"]
 
     # ---------------------------------------------------------------- looking

@@ -25,6 +25,9 @@ class SaveTimes:
         self._trigger = trigger
         self.epoch = 0
         self.first_step = 0
+        self._has_begun = False
+        self._step_before: int | None = None
+        self._has_ended = False
         self._batches = 0
         self._batches_of_epoch = 0
         self._last = Progress()
@@ -36,6 +39,8 @@ class SaveTimes:
 
     def begin(self) -> None:
         """At the beginning of a `fit`."""
+        self.epoch = self.first_step = 0
+        self._has_begun = self._has_ended = False
         self._batches = self._batches_of_epoch = 0
         self._last = Progress(seconds=time.monotonic())
 
@@ -46,9 +51,21 @@ class SaveTimes:
             epoch: Its number, counted from 0.
             step: The optimizer's step.
         """
+        if not self._has_begun:
+            self._has_begun, self._step_before = True, step
         self.epoch = epoch
         self.first_step = step or 0
         self._batches_of_epoch = 0
+
+    def has_trained(self, step: int | None) -> bool:
+        """Whether this `fit` has changed the model, as far as that can be known.
+
+        Args:
+            step: The optimizer's step now, or `None` without one.
+        """
+        if self._has_ended:
+            return True
+        return self._has_begun and (step is None or step != self._step_before)
 
     def due_after_epoch(self, epoch: int) -> bool:
         """Whether to save at the end of an epoch.
@@ -56,6 +73,7 @@ class SaveTimes:
         Args:
             epoch: Its number, counted from 0.
         """
+        self._has_ended = True
         before, now = Progress(epochs=epoch), Progress(epochs=epoch + 1)
         return not self.within_epochs and self._trigger.due(before=before, now=now)
 

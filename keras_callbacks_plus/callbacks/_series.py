@@ -37,6 +37,8 @@ class Candidate:
     def carried(self, series: Series) -> dict[str, Any]:
         """What the file says of itself at its end, for a folder whose manifest is lost."""
         return {
+            "name": self.path,
+            "sequence": self.sequence,
             "series": series.name,
             "kind": series.kind,
             "epoch": self.epoch,
@@ -97,7 +99,9 @@ class Series:
 
     def recover(self) -> list[str]:
         """Puts the folder in order after a crash, and returns what it found."""
-        return self.store.recover(self.name)
+        found = self.store.recover(self.name)
+        self.rank_from(self.since)
+        return found
 
     def notice_changes(self) -> list[str]:
         """Puts the folder in order where somebody has changed it, and returns what was found."""
@@ -109,7 +113,19 @@ class Series:
 
     def start_over(self) -> None:
         """From now on, ranks only what is saved from now on; older files stay where they are."""
-        self.since = max((r.sequence for r in self.store.records()), default=-1)
+        self.since = self._newest()
+
+    def rank_from(self, since: int) -> None:
+        """From now on, ranks what came after a checkpoint, also where they are numbered anew.
+
+        Args:
+            since: The number of that checkpoint; after one that is not there any more, as many are
+                ranked as there can be.
+        """
+        self.since = min(since, self._newest())
+
+    def _newest(self) -> int:
+        return max((r.sequence for r in self.store.records()), default=-1)
 
     def members(self) -> list[CheckpointRecord | Candidate]:
         """The records of this series and what is about to become one, oldest first."""

@@ -102,8 +102,15 @@ class Folder:
     # ---------------------------------------------------------------- in order
 
     def is_in_order(self, series: str) -> bool:
-        """Whether every file of a series is there, with the size that was committed."""
+        """Whether every file of a series is there, with the size that was committed.
+
+        And the manifest, where this process has seen that there was one.
+        """
+        _, before, _ = self._last
         records = [r for r in self.read().records if r.series == series]
+        _, now, _ = self._last
+        if before and not now:
+            return False
         with explained("look into", self.directory):
             sizes = self.files.sizes(self.directory)
         return all(self._loss(record, sizes, must_match=True) is None for record in records)

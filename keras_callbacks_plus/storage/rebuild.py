@@ -7,7 +7,9 @@ damaged zip archive, which shows that it is, is left out.
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -82,7 +84,8 @@ def read_or_rebuild(
             f"{directory} had no manifest; its {len(records)} checkpoints were listed again from "
             f"what the files say of themselves: {', '.join(record.path for record in records)}."
         )
-    return Manifest(records=records, next_sequence=len(records))
+    number = max((record.sequence for record in records), default=-1) + 1
+    return Manifest(records=records, next_sequence=number)
 
 
 def rebuilt_records(
@@ -96,7 +99,7 @@ def rebuilt_records(
         tell: Takes a sentence for each file that carries a record and is left out.
 
     Returns:
-        The records, numbered anew.
+        The records, with numbers not below those that they were saved with.
     """
     found = []
     for name in filesystem.names(directory):
@@ -113,13 +116,28 @@ def rebuilt_records(
         if name.endswith(".keras") and os.path.isfile(path) and not _is_whole_archive(path):
             tell(f"{path} is damaged, and is not listed.")
             continue
-        content = {**carried, **sums, "path": name, "sequence": 0, "kept_because": _FOUND}
+        wished = str(carried.pop("name", name))
+        if not _is_version_of(name, wished):
+            tell(
+                f"{path} is a copy: it was saved as {wished}. It is left as it is, and not listed."
+            )
+            continue
+        carried.setdefault("sequence", 0)
+        content = {**carried, **sums, "path": name, "kept_because": _FOUND}
         try:
             found.append(record_from_json(content))
         except (KeyError, TypeError, ValueError) as error:
             tell(f"{path} carries a record that makes no sense ({error!r}), and is not listed.")
     found.sort(key=lambda record: (record.time, record.path))
-    return tuple(record.with_sequence(number) for number, record in enumerate(found))
+    numbers = itertools.accumulate(found, lambda last, r: max(last + 1, r.sequence), initial=-1)
+    return tuple(r.with_sequence(n) for r, n in zip(found, list(numbers)[1:], strict=True))
+
+
+def _is_version_of(name: str, wished: str) -> bool:
+    """Whether a checkpoint that would have liked a name may have got this one: `05-v1.keras`."""
+    ending = ".weights.h5" if wished.endswith(".weights.h5") else os.path.splitext(wished)[1]
+    stem = re.escape(wished.removesuffix(ending))
+    return re.fullmatch(rf"{stem}(-v\d+)?{re.escape(ending)}", name) is not None
 
 
 def _read(filesystem: FileSystem, path: str) -> tuple[dict[str, Any], bytes]:

@@ -88,7 +88,8 @@ class CheckpointStore:
     def is_in_order(self, series: str) -> bool:
         """Whether every file of a series is there, with the size that was committed.
 
-        Where it is not, or where this raises `ManifestError`, `recover` puts the folder in order.
+        And the manifest, where this process has seen that there was one. Where it is not, or where
+        this raises `ManifestError`, `recover` puts the folder in order.
 
         Args:
             series: The series.

@@ -1,7 +1,7 @@
 """A process that saves a 20 MB model at every batch until it is killed; started by the tests.
 
-`saving_child.py FOLDER KILL_AT`: `KILL_AT` is the number of the disk operation (counted from the
-second save on) before which it kills itself, or -1.
+`saving_child.py FOLDER KILL_AT NAME`: `KILL_AT` is the number of the disk operation (counted from
+the second save on) before which it kills itself, or -1; `NAME` is that of the files.
 """
 
 from __future__ import annotations
@@ -65,12 +65,14 @@ def main():
         [keras.Input((units,)), keras.layers.Dense(units), keras.layers.Dense(units)]
     )
     model.compile(keras.optimizers.SGD(1e-6), "mse")
+    name = sys.argv[3]
+    is_fixed = "{" not in name  # a file that is replaced at each save
     checkpoint = kcp.ModelCheckpoint(
-        os.path.join(sys.argv[1], "{epoch}-{batch}-{loss:.6f}.weights.h5"),
+        os.path.join(sys.argv[1], name),
         monitor="loss",
-        save_weights_only=True,
+        save_weights_only=name.endswith(".weights.h5"),
         save_freq=1,
-        keep=kcp.policies.BestN(1) | kcp.policies.LatestN(2),
+        keep=None if is_fixed else kcp.policies.BestN(1) | kcp.policies.LatestN(2),
     )
     x = np.random.default_rng(os.getpid()).random((32, units)).astype("float32")
     model.fit(x, x, batch_size=4, epochs=999, verbose=0, callbacks=[checkpoint, Tell(checkpoint)])

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
 
@@ -18,14 +19,16 @@ from keras_callbacks_plus.storage import CheckpointStore
 from keras_callbacks_plus.storage.atomic import is_staging_name
 
 ROOT = Path(__file__).parents[2]
+MANY = "{epoch}-{batch}-{loss:.6f}.weights.h5"
 NAME = re.compile(r"\d+-\d+-(\d+\.\d+)\.weights\.h5")
+ONE = "latest.keras"
 
 
-def run_child(folder, *, kill_at=-1, kill_after=None):
+def run_child(folder, *, name=MANY, kill_at=-1, kill_after=None):
     """Runs the child until it is killed: by itself, or so many seconds after its first save."""
     program = str(ROOT / "tests" / "crash" / "saving_child.py")
     with subprocess.Popen(
-        [sys.executable, program, folder, str(kill_at)],
+        [sys.executable, program, folder, str(kill_at), name],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -67,6 +70,18 @@ def assert_whole(folder):
     return best.metrics["loss"]
 
 
+def assert_one_whole(folder):
+    """There is one file, which is as committed, and Keras loads it."""
+    store = CheckpointStore(folder)
+    assert store.recover() == []
+    (record,) = store.records()
+    assert [f for f in os.listdir(folder) if is_staging_name(f) or f.endswith(".keras")] == [ONE]
+    store.verify(record)
+    model = keras.saving.load_model(store.path_of(record))
+    assert int(model.optimizer.iterations) == record.step
+    assert all(np.isfinite(weights).all() for weights in model.get_weights())
+
+
 def kill_at_random_moments(folder, times, seed):
     moments = random.Random(seed)
     best = float("inf")
@@ -82,6 +97,24 @@ def test_killed_at_random_moments(tmp_path):
     kill_at_random_moments(str(tmp_path), times=3, seed=1)
 
 
+def kill_while_one_file_is_replaced(folder, times, seed):
+    moments = random.Random(seed)
+    for _ in range(times):
+        run_child(folder, name=ONE, kill_after=moments.uniform(0.0, 0.6))
+        assert_one_whole(folder)
+
+
+@pytest.mark.jax
+def test_killed_while_one_file_is_replaced(tmp_path):
+    kill_while_one_file_is_replaced(str(tmp_path), times=3, seed=3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(5400)
+def test_killed_at_100_random_moments_while_one_file_is_replaced(tmp_path):
+    kill_while_one_file_is_replaced(str(tmp_path), times=100, seed=4)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(5400)
 def test_killed_at_200_random_moments(tmp_path):
@@ -92,5 +125,7 @@ def test_killed_at_200_random_moments(tmp_path):
 @pytest.mark.timeout(3600)
 def test_killed_at_every_disk_operation_of_several_saves(tmp_path):
     for number in range(60):  # a save is about twenty
-        run_child(str(tmp_path), kill_at=number)
-        assert_whole(str(tmp_path))
+        run_child(str(tmp_path / "many"), kill_at=number)
+        assert_whole(str(tmp_path / "many"))
+        run_child(str(tmp_path / "one"), name=ONE, kill_at=number)
+        assert_one_whole(str(tmp_path / "one"))

@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import threading
+import warnings
 import weakref
 
 import keras
@@ -185,6 +186,63 @@ def test_a_resumed_run_goes_on_with_its_own_ranking(tmp_path, another_process):
     resumed = fold()
     assert resumed.best == 0.3
     assert (tmp_path / "best.weights.h5").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("lost", "best"), [("the manifest", "0.30.weights.h5"), ("everything", "0.35.weights.h5")]
+)
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_later_fold_that_loses_its_manifest_goes_on_with_its_own_ranking(
+    tmp_path, lost, best, resumed
+):
+    folder = tmp_path / "checkpoints"
+
+    def fold(values, *callbacks):
+        name = "{val_loss:.2f}.weights.h5"
+        checkpoint = best_weights(folder, name=name, max_to_keep=1, save_on_background=False)
+        train(values, checkpoint, *callbacks)
+        return checkpoint
+
+    def lose():
+        for name in os.listdir(folder):
+            if lost == "everything" or name == "checkpoints.json":
+                os.remove(folder / name)
+
+    values = [0.5, 0.3, 0.4, 0.35]
+    fold([0.05, 0.04, 0.03])  # an earlier one, and better than all that follow
+    with warnings.catch_warnings():  # where something is left, that it was found is said
+        warnings.simplefilter("ignore", CheckpointWarning)
+        if resumed:
+            with pytest.raises(ZeroDivisionError):
+                fold(values, kcp.BackupAndRestore(tmp_path / "backup"), Fails(2))
+            lose()
+            last = fold(values, kcp.BackupAndRestore(tmp_path / "backup"), Fails(None))
+        else:
+            last = fold(values, each_epoch(2, lose))
+    assert last.best == float(best[:4])
+    assert set(scores(folder)) - {"0.03.weights.h5"} == {best}
+
+
+@pytest.mark.parametrize("arguments", [{}, {"max_to_keep": 1}])
+@pytest.mark.parametrize("ending", ["an exception", "no epochs"])
+def test_a_model_that_was_not_trained_takes_the_place_of_none(tmp_path, arguments, ending):
+    name = "model.keras" if not arguments else "{epoch}.keras"
+
+    def checkpoint():
+        return kcp.ModelCheckpoint(
+            tmp_path / name, save_on_train_end=True, save_on_exception=True, **arguments
+        )
+
+    train([0.5, 0.4], checkpoint())
+    before = {f: (tmp_path / f).read_bytes() for f in files(tmp_path)}
+    forget_what_was_trained()
+    if ending == "an exception":
+        wrong = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train([0.3], checkpoint(), wrong)
+    else:
+        train([], checkpoint())
+    assert {f: (tmp_path / f).read_bytes() for f in files(tmp_path)} == before
 
 
 def test_a_ranking_that_is_taken_up_is_said(tmp_path, capsys):

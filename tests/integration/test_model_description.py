@@ -268,6 +268,15 @@ def swish_of_the_user(x):
     return x * keras.ops.sigmoid(x)
 
 
+def test_a_function_of_no_module():
+    made = {}
+    exec("def shift(x):\n    return x + 1", made)
+    made["shift"].__module__ = None
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation=made["shift"])])
+    description = ModelDescription(model)
+    assert by_us(description) == by_us(description) == by_keras(model)
+
+
 def test_a_function_that_is_registered_has_another_name():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation=swish_of_the_user)])
     description = ModelDescription(model)

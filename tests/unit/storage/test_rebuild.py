@@ -11,6 +11,7 @@ import pytest
 from keras_callbacks_plus.errors import CheckpointCorruptedError
 from keras_callbacks_plus.storage import CheckpointStore
 from keras_callbacks_plus.storage.file_record import encode_record
+from tests.helpers.checkpoint_folder import commit
 
 FACTS = {"series": "{epoch}.keras", "kind": "model", "epoch": 3, "batch": None, "step": 40}
 
@@ -44,6 +45,32 @@ def test_the_files_are_listed_in_the_order_of_their_time(tmp_path):
     for found in (first, second):
         store.verify(found)
     assert store.recover() == []  # it is written down now
+
+
+def test_copies_that_somebody_made_are_left_alone(tmp_path):
+    said = {"05-0.25.keras": "05-0.25.keras", "05-0.25-v2.keras": "05-0.25.keras"}
+    said |= {"favourite.keras": "05-0.25.keras", "05-0.25 (copy).keras": "05-0.25.keras"}
+    said |= {"105-0.25.keras": "05-0.25.keras", "05-0x25.keras": "05-0.25.keras"}
+    for time, (name, wished) in enumerate(said.items()):
+        (tmp_path / name).write_bytes(archive({**record(float(time)), "name": wished}))
+    store = CheckpointStore(tmp_path)
+    facts = store.recover()
+    assert [r.path for r in store.records()] == ["05-0.25.keras", "05-0.25-v2.keras"]
+    for name in list(said)[2:]:
+        assert any(f"{name} is a copy: it was saved as 05-0.25.keras" in fact for fact in facts)
+
+
+def test_the_order_of_commits_is_not_begun_anew(tmp_path):
+    for name, time, number in [("a", 1.0, 7), ("b", 2.0, 7), ("c", 3.0, 12), ("d", 4.0, 9)]:
+        (tmp_path / f"{name}.keras").write_bytes(archive({**record(time), "sequence": number}))
+    store = CheckpointStore(tmp_path)
+    store.recover()
+    assert [(r.path[0], r.sequence) for r in store.records()] == [
+        *[("a", 7), ("b", 8)],
+        *[("c", 12), ("d", 13)],
+    ]
+    commit(tmp_path, "e.keras")
+    assert CheckpointStore(tmp_path).records()[-1].sequence == 14
 
 
 def test_a_damaged_archive_is_said_and_left_alone(tmp_path):
