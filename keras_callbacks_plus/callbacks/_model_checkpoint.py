@@ -87,9 +87,9 @@ class ModelCheckpoint(StatefulCallback, keras.callbacks.ModelCheckpoint):
         min_delta: Float, with `save_best_only`: a model must be better by more than this than
             each one that is to go because of it. Defaults to `0.0`.
         save_on_background: Boolean, whether a thread does the writing. Defaults to `True`.
-        save_on_train_end: Boolean, whether to save the model as `fit` returns it, unless it was
-            saved as it is. The name begins with `last-` with `save_best_only`, and where that step
-            was saved with other weights, so that nothing is replaced. Defaults to `False`.
+        save_on_train_end: Boolean, whether to save the model as `fit` returns it, if it was trained
+            and not saved as it is. The name begins with `last-` with `save_best_only`, and where
+            that step was saved with other weights, to replace nothing. Defaults to `False`.
         save_on_exception: Boolean, the same where `fit` is left by an exception or Ctrl-C: the
             model as it was after the last complete step. Defaults to `False`.
         on_save_error: `"raise"`, or `"warn"` to go on training when a file cannot be written (a

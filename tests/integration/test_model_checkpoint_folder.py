@@ -131,6 +131,22 @@ def test_one_folder_under_two_names_is_noticed(tmp_path, monkeypatch):
 # ------------------------------------------------------------------ a new training, or the same
 
 
+def test_a_file_is_there_when_somebody_has_waited_for_it(tmp_path, monkeypatch):
+    held, seen = Held(monkeypatch), []
+    checkpoint = kcp.ModelCheckpoint(tmp_path / "{epoch}.keras")
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            held.is_held.wait()
+            seen.append(files(tmp_path))
+            held.may_go.set()
+            checkpoint.wait_until_finished()
+            seen.append(sorted(os.listdir(tmp_path)))
+
+    train([0.5], checkpoint, Look())
+    assert seen == [[], [".checkpoints.lock", "1.keras", "checkpoints.json"]]
+
+
 def test_each_fold_of_a_cross_validation_has_its_own_best(tmp_path):
     kept = []
     for values in ([0.5, 0.1], [0.9, 0.8]):
