@@ -203,3 +203,5 @@ class Folder:
                     self.files.remove(path)
             except FileNotFoundError:
                 continue  # its writer has just published it
+            except PermissionError:
+                continue  # it is somebody else's

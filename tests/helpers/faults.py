@@ -8,17 +8,19 @@ import signal
 
 
 class FaultyFileSystem:
-    """Counts operations that change the disk, and sabotages one of them."""
+    """Counts operations, by default those that change the disk, and sabotages one of them."""
 
     CHANGING = ("make_folder", "create", "write", "sync", "rename", "sync_folder", "remove")
+    LOOKING = ("names", "sizes", "exists", "read", "version", "is_locked", "lock", "start_sync")
 
-    def __init__(self, inner, *, at=None, error=None, kill=None):
+    def __init__(self, inner, *, at=None, error=None, kill=None, counted=CHANGING):
         self.inner, self.at, self.error, self.kill = inner, at, error, kill
+        self.counted = counted
         self.operations = []
 
     def __getattr__(self, name):
         method = getattr(self.inner, name)
-        if name not in self.CHANGING:
+        if name not in self.counted:
             return method
 
         def counted(*args):

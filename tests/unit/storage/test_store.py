@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -206,6 +207,63 @@ def test_an_error_at_any_operation_leaves_every_older_file(tmp_path_factory, err
         assert not any(is_staging_name(n) for n in os.listdir(folder))
         commit(CheckpointStore(folder), "3", "three")  # and the next one works
         assert "3" in assert_consistent(folder, {"3": "three"})
+
+
+STAGED = ".9.1-0.kcp-tmp"  # what a crash leaves
+EVERY_CALL = (*FaultyFileSystem.CHANGING, *FaultyFileSystem.LOOKING)
+
+
+def in_disorder(folder):
+    """Two checkpoints, what a crash has left, and a manifest that is damaged."""
+    prepare(folder)
+    (folder / STAGED).write_text("half")
+    data = bytearray((folder / "checkpoints.json").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "checkpoints.json").write_bytes(data)
+
+
+@pytest.mark.parametrize("error", list(ERRORS))
+@pytest.mark.parametrize(
+    ("before", "action"),
+    [
+        (prepare, lambda store: commit(store, "2", "two")),
+        (in_disorder, lambda store: commit(store, "2", "two")),
+        (in_disorder, lambda store: store.recover("s")),
+    ],
+    ids=["commit", "commit in disorder", "recover"],
+)
+def test_an_error_at_any_call_costs_no_older_file(tmp_path_factory, error, before, action):
+    folder = tmp_path_factory.mktemp("count")
+    before(folder)
+    counting = FaultyFileSystem(LocalFileSystem(), counted=EVERY_CALL)
+    action(CheckpointStore(folder, filesystem=counting))
+    said = 0
+    for at in range(len(counting.operations)):
+        folder = tmp_path_factory.mktemp(f"{error}{at}")
+        before(folder)
+        faulty = FaultyFileSystem(LocalFileSystem(), at=at, error=ERRORS[error], counted=EVERY_CALL)
+        raised = True
+        with contextlib.suppress(StorageError):
+            action(CheckpointStore(folder, filesystem=faulty))
+            raised = False
+        said += raised
+        assert contents(folder)["1"] == "one", counting.operations[at]
+        commit(CheckpointStore(folder), "3", "three")  # and the next one works
+        assert contents(folder)["3"] == "three"
+        if before is prepare:
+            assert_consistent(folder, {"3": "three"})
+    assert said > len(counting.operations) / 2
+
+
+def test_what_a_crash_of_somebody_else_has_left_stops_nobody(tmp_path):
+    class NotOurs(LocalFileSystem):
+        def is_locked(self, path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    assert is_staging_name(STAGED)
+    (tmp_path / STAGED).write_text("half")
+    commit(CheckpointStore(tmp_path, filesystem=NotOurs()), "1", "one")
+    assert contents(tmp_path) == {"1": "one", STAGED: "half"}
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
