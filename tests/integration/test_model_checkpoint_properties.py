@@ -33,12 +33,12 @@ def model():
 MODEL = model()
 
 
-def play(runs, folder, **arguments):
+def play(runs, folder, name="{epoch}.weights.h5", **arguments):
     """The runs one after the other, each by a callback of its own; returns the last one."""
     epoch = 0
     for scores in runs:
         checkpoint = kcp.ModelCheckpoint(
-            os.path.join(folder, "{epoch}.weights.h5"), save_weights_only=True, **arguments
+            os.path.join(folder, name), save_weights_only=True, **arguments
         )
         checkpoint.set_params({})
         checkpoint.set_model(MODEL)
@@ -105,3 +105,37 @@ def test_best_and_latest_are_kept_independently(runs, best, latest):
         play(runs, folder, keep=keep)
         expected = {e for _, e in ranked[:best]} | set(range(len(scores))[-latest:])
         assert on_disk(folder) == expected
+
+
+@settings(max_examples=30)
+@given(RUNS, st.sampled_from([0.0, 0.1]), st.sampled_from([None, 0.25]), st.booleans())
+def test_each_one_that_is_better_than_all_before(runs, min_delta, threshold, is_fixed):
+    """With a name for each epoch all of them stay, and under one name the last of them."""
+    scores = [score for run in runs for score in run]
+    expected, best = [], math.inf if threshold is None else threshold
+    for epoch, score in enumerate(scores):
+        if score + min_delta < best:  # a NaN never is
+            expected.append(epoch)
+            best = score
+    with tempfile.TemporaryDirectory() as folder:
+        last = play(
+            runs,
+            folder,
+            name="best.weights.h5" if is_fixed else "{epoch}.weights.h5",
+            save_best_only=True,
+            min_delta=min_delta,
+            initial_value_threshold=threshold,
+        )
+        assert on_disk(folder) == set(expected[-1:] if is_fixed else expected)
+    assert last.best == (best if expected else threshold)
+
+
+@settings(max_examples=20)
+@given(RUNS, st.integers(1, 4))
+def test_every_nth_and_the_best_are_kept_independently(runs, n):
+    scores = [score for run in runs for score in run]
+    ranked = sorted((s, e) for e, s in enumerate(scores) if not math.isnan(s) and s != math.inf)
+    with tempfile.TemporaryDirectory() as folder:
+        play(runs, folder, keep=kcp.policies.EveryN(n, "epochs") | kcp.policies.BestN(1))
+        multiples = {e for e in range(len(scores)) if (e + 1) % n == 0}
+        assert on_disk(folder) == multiples | {e for _, e in ranked[:1]}
