@@ -302,6 +302,33 @@ def test_rm_keep_yes_removes_what_it_said_and_prints_json(folder, capsys):
     assert names(folder) == ["epoch-02.keras", "epoch-03.keras", "mine.keras"]
 
 
+@pytest.mark.parametrize(
+    ("options", "going", "removed"),
+    [
+        (["epoch-01.keras"], {1}, True),
+        (["epoch-01.keras", "--dry-run"], {1}, False),
+        (["--all", "--yes"], {1, 2, 3}, True),
+        (["--all", "--dry-run"], {1, 2, 3}, False),
+        (["--keep", POLICY, "--dry-run"], {1}, False),
+    ],
+)
+def test_rm_json_says_what_went_or_would_go(folder, capsys, options, going, removed):
+    assert cli.main(["rm", str(folder), *options, "--json"]) == 0
+    answers = {a["path"]: a for a in json.loads(capsys.readouterr().out)}
+    for epoch in (1, 2, 3):
+        path = folder / f"epoch-0{epoch}.keras"
+        goes = epoch in going
+        assert path.exists() == (not goes or not removed)
+        if goes or "--keep" in options:
+            assert (answers[str(path)]["keep"], answers[str(path)]["removed"]) == (
+                not goes,
+                goes and removed,
+            )
+            assert answers[str(path)]["reason"]
+        else:
+            assert str(path) not in answers
+
+
 def test_rm_keep_ranks_by_the_monitor_that_is_given(folder):
     options = ["--keep", "BestN(1)", "--monitor", "score", "--mode", "max", "--yes"]
     assert cli.main(["rm", str(folder), *options]) == 0
