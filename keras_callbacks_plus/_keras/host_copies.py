@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ class VariableReader:
 
     def __init__(self) -> None:
         self._shares: bool | None = None
-        self._known: dict[int, tuple[Any, bool]] = {}  # with what has the id, so that it stays so
+        self._known: dict[int, tuple[weakref.ref[Any], bool]] = {}  # with what had the id
         self._calls: dict[tuple[int, ...], tuple[list[Any], Any]] = {}
 
     def hold(self, variables: Sequence[Any]) -> list[tuple[Any, View]]:
@@ -80,9 +81,9 @@ class VariableReader:
         """Whether a variable can be read this way: with this TensorFlow, plain, on the CPU."""
         value = compat.raw_value(variable)
         held, answer = self._known.get(id(value), (None, False))
-        if held is None or held is not value:
+        if held is None or held() is not value:
             answer = self._can_take(variable.value)
-            self._known[id(value)] = value, answer
+            self._known[id(value)] = weakref.ref(value), answer
         return answer
 
     def _can_take(self, value: Any) -> bool:
@@ -108,7 +109,6 @@ class VariableReader:
 
             if len(self._calls) >= _CALLS:
                 self._calls.clear()
-                self._known.clear()
 
             def read() -> list[Any]:
                 pairs = [(value.handle, value.dtype) for value in values]
