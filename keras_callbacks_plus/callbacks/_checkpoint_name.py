@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import re
 import string
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from keras_callbacks_plus.errors import InvalidArgumentError
 from keras_callbacks_plus.storage import filesystem_for, is_url, split_path
 
-__all__ = ["CheckpointName", "versions"]
+__all__ = ["CheckpointName"]
 
 _ENDINGS = re.compile(r"(\.(weights|keras|h5|hdf5|ckpt|tf))+$", re.IGNORECASE)
 
@@ -146,14 +145,6 @@ class CheckpointName:
         nothing = dict.fromkeys(self._missing(values), math.nan)
         name = self.template.format(**values, **nothing)
         return name.replace(os.sep, "_").replace("/", "_")
-
-
-def versions(name: str) -> Iterator[str]:
-    """A name, and then the same with `-v1`, `-v2`, ... before its ending."""
-    yield name
-    ending = ".weights.h5" if name.endswith(".weights.h5") else os.path.splitext(name)[1]
-    for number in itertools.count(1):
-        yield f"{name.removesuffix(ending)}-v{number}{ending}"
 
 
 def _check_placeholders(path: str, template: str) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keras_callbacks_plus.callbacks._checkpoint_name import versions
 from keras_callbacks_plus.policies import KeepAll, Selection
+from keras_callbacks_plus.storage import versions
 
 __all__ = ["Placement", "place"]
 

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from keras_callbacks_plus.callbacks._checkpoint_name import versions
 from keras_callbacks_plus.errors import (
     CheckpointCorruptedError,
     CheckpointWarning,
@@ -28,6 +27,7 @@ from keras_callbacks_plus.storage import (
     LocalFileSystem,
     check_snapshot,
     read_container,
+    versions,
 )
 from keras_callbacks_plus.storage.explained import explained
 

@@ -22,6 +22,7 @@ from keras_callbacks_plus.storage.run_snapshot import SERIES as SERIES
 from keras_callbacks_plus.storage.run_snapshot import check_snapshot as check_snapshot
 from keras_callbacks_plus.storage.store import MANIFEST as MANIFEST
 from keras_callbacks_plus.storage.store import CheckpointStore as CheckpointStore
+from keras_callbacks_plus.storage.versions import versions as versions
 
 __all__ = [
     "BackgroundWriter",
@@ -44,4 +45,5 @@ __all__ = [
     "rebuilt_records",
     "split_path",
     "private_folder",
+    "versions",
 ]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from keras_callbacks_plus.storage.checksums import BlockDigest, encode_blocks
 from keras_callbacks_plus.storage.file_record import MAX_RECORD, parse_record
 from keras_callbacks_plus.storage.filesystem import FileSystem
 from keras_callbacks_plus.storage.manifest import CheckpointRecord, Manifest, record_from_json
+from keras_callbacks_plus.storage.versions import is_version_of
 
 __all__ = ["read_manifest", "read_or_rebuild", "rebuilt_records"]
 
@@ -117,7 +117,7 @@ def rebuilt_records(
             tell(f"{path} is damaged, and is not listed.")
             continue
         wished = str(carried.pop("name", name))
-        if not _is_version_of(name, wished):
+        if not is_version_of(name, wished):
             tell(
                 f"{path} is a copy: it was saved as {wished}. It is left as it is, and not listed."
             )
@@ -131,13 +131,6 @@ def rebuilt_records(
     found.sort(key=lambda record: (record.time, record.path))
     numbers = itertools.accumulate(found, lambda last, r: max(last + 1, r.sequence), initial=-1)
     return tuple(r.with_sequence(n) for r, n in zip(found, list(numbers)[1:], strict=True))
-
-
-def _is_version_of(name: str, wished: str) -> bool:
-    """Whether a checkpoint that would have liked a name may have got this one: `05-v1.keras`."""
-    ending = ".weights.h5" if wished.endswith(".weights.h5") else os.path.splitext(wished)[1]
-    stem = re.escape(wished.removesuffix(ending))
-    return re.fullmatch(rf"{stem}(-v\d+)?{re.escape(ending)}", name) is not None
 
 
 def _read(filesystem: FileSystem, path: str) -> tuple[dict[str, Any], bytes]:
