@@ -289,7 +289,7 @@ def _is_foreseen(owner: Any) -> bool:
     method = owner.save_own_variables
     if getattr(method, "__func__", None) is keras.layers.Layer.save_own_variables:
         return True
-    if type(owner).__name__ == "TorchModuleWrapper":  # which asks a module of the user's
+    if isinstance(owner, keras.layers.TorchModuleWrapper):  # which asks a module of the user's
         return False
     return compat.is_of_keras(type(owner)) and "save_own_variables" not in vars(owner)
 
