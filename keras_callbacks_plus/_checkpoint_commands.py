@@ -171,19 +171,10 @@ def _remove(arguments: argparse.Namespace, terminal: Terminal) -> int:
         )
     names = known if arguments.all else arguments.names
     going = [c for c in members if c.name in names]
-    shown = {(c.name, c.sequence) for c in going}
     if arguments.all and not arguments.dry_run and not _is_agreed(arguments, going):
         return _refuse("Pass --yes to remove all.")
     if not arguments.dry_run:
-        store = CheckpointStore(arguments.directory)
-        with store.transaction() as transaction:
-            transaction.decide(
-                lambda records: {  # and not what a training has saved under the name since
-                    record.path: (False, "removed by hand")
-                    for record in records
-                    if (record.path, record.sequence) in shown
-                }
-            )
+        found.remove(*going)
     decisions = [Decision(c.path, False, "removed by hand") for c in going]
     if arguments.json:
         _print_decisions(going, decisions, removed=not arguments.dry_run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from keras_callbacks_plus._terminal import format_table
@@ -243,7 +243,7 @@ class Checkpoints(Sequence[Checkpoint]):
         """
         self._contents.verify_manifest()
 
-    # ---------------------------------------------------------------- pruning
+    # ---------------------------------------------------------------- removing
 
     def plan(self, keep: RetentionPolicy, *, series: str | None = None) -> tuple[Decision, ...]:
         """What a retention policy would keep and evict, and why; nothing is changed.
@@ -296,7 +296,42 @@ class Checkpoints(Sequence[Checkpoint]):
         """
         decisions = self.plan(keep, series=series)
         _planning.check(self._items, decisions)
-        gone = _planning.evicted(self._items, decisions)
+        self._evict(_planning.evicted(self._items, decisions))
+        return decisions
+
+    def remove(self, *checkpoints: Checkpoint | str) -> tuple[Checkpoint, ...]:
+        """Removes the named checkpoints, and nothing else; also the last one, and the best.
+
+        What a training has saved under the same name since this object was made stays.
+
+        Args:
+            checkpoints: Members of this sequence, or their names.
+
+        Returns:
+            Those that were named, oldest first.
+
+        Raises:
+            InvalidArgumentError: If one is not in this sequence. Nothing is removed.
+            StorageError: If the folder cannot be written.
+        """
+        members = {key: c for c in self._items for key in (c, c.name)}
+        for given in checkpoints:
+            if given not in members:
+                raise InvalidArgumentError(
+                    "checkpoints",
+                    given,
+                    f"members of {self.directory} as it was listed, or their names",
+                    f"There are: {', '.join(c.name for c in self._items)}. Nothing was removed.",
+                )
+        named = {members[given] for given in checkpoints}
+        going = tuple(c for c in self._items if c in named)
+        self._evict({(c.name, c.sequence): "removed by hand" for c in going})
+        return going
+
+    # ---------------------------------------------------------------- parts
+
+    def _evict(self, gone: Mapping[tuple[str, int], str]) -> None:
+        """Removes by name and sequence, and not what was saved under a name since."""
 
         def judge(records: tuple[CheckpointRecord, ...]) -> dict[str, tuple[bool, str]]:
             known = [r for r in records if (r.path, r.sequence) in gone]
@@ -307,9 +342,6 @@ class Checkpoints(Sequence[Checkpoint]):
                 transaction.decide(judge)
         self._items = self._contents.read()
         self.is_rebuilt = self._contents.is_rebuilt
-        return decisions
-
-    # ---------------------------------------------------------------- parts
 
     def _members(self, items: Sequence[Checkpoint], series: str | None) -> list[Checkpoint]:
         """Those of a series; without one, all but snapshots, where there is anything else."""

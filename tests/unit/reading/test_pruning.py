@@ -131,3 +131,38 @@ def test_a_policy_of_ones_own(folder):
     assert [d.keep for d in kcp.checkpoints(folder).plan(Odd())] == [False, True, False, True]
     with pytest.raises(InvalidArgumentError, match=r"Return \[Decision\(r\.path"):
         kcp.checkpoints(folder).plan(Short())
+
+
+# ------------------------------------------------------------------ by name
+
+
+def test_removing_takes_names_and_members_and_touches_nothing_else(folder):
+    saved = kcp.checkpoints(folder)
+    first, third = saved[0], saved[2]
+    assert saved.remove("3.keras", first) == (first, third)
+    assert names(folder) == ["2.keras", "4.keras", "mine.keras"]
+    assert [c.name for c in saved] == ["2.keras", "4.keras"]
+    assert [c.name for c in kcp.checkpoints(folder)] == ["2.keras", "4.keras"]
+    assert saved.ledger[-1].reason == "removed by hand"
+    saved.remove(*saved)  # also the last one, as it was asked for
+    assert names(folder) == ["mine.keras"]
+
+
+def test_removing_leaves_what_was_saved_under_the_name_since(folder):
+    saved = kcp.checkpoints(folder)
+    commit(folder, "1.keras", {"val_loss": 0.8}, data=b"new")
+    assert [c.name for c in saved.remove("1.keras", "2.keras")] == ["1.keras", "2.keras"]
+    assert names(folder) == ["1.keras", "3.keras", "4.keras", "mine.keras"]
+    assert [c.name for c in saved] == ["3.keras", "4.keras", "1.keras"]
+
+
+def test_removing_refuses_what_is_not_listed_and_removes_nothing(folder):
+    saved = kcp.checkpoints(folder)
+    old = saved[0]
+    commit(folder, "1.keras", {"val_loss": 0.8}, data=b"new")
+    again = kcp.checkpoints(folder)
+    for given in ("mine.keras", "../1.keras", old, None):
+        with pytest.raises(InvalidArgumentError, match=r"There are: 2\.keras.*Nothing was removed"):
+            again.remove("2.keras", given)
+    assert len(names(folder)) == 5
+    assert again.remove() == ()
