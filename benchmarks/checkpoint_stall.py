@@ -31,6 +31,7 @@ STEPS = 2  # in an epoch
 EPOCHS = 3  # in a `fit`, of which the first save takes memory that is not warm yet
 CHUNK = 4 << 20
 PROCESSES = 3  # for the memory, as an allocator's peak differs by some per cent
+NO_CALLBACK = "no callback"  # the control for the memory: how much a peak differs by itself
 WAYS = {
     "memcpy into warm memory": ("memcpy", ""),
     "kcp .weights.h5": ("kcp", ".weights.h5"),
@@ -467,8 +468,8 @@ def measure(backend, arguments):
     result = run_child(backend, *flags)
     result["memory"] = {}
     if sys.platform == "linux" and not arguments.skip_memory:
-        for way in result["stalls"]:
-            if WAYS[way][0] != "memcpy":
+        for way in [NO_CALLBACK, *result["stalls"]]:
+            if WAYS.get(way, ("",))[0] != "memcpy":
                 found = [run_child(backend, *flags, "--memory", way) for _ in range(PROCESSES)]
                 extra = [memory["extra"] for memory in found]
                 result["memory"][way] = {
@@ -551,6 +552,10 @@ def spread(values):
     return f"{statistics.median(values):.1f} ({min(values):.1f}-{max(values):.1f})"
 
 
+def _in_states(memory):
+    return f"{memory['extra'] / memory['state']:.2f}x state"
+
+
 def report(console, result):
     from rich.table import Table
 
@@ -562,6 +567,8 @@ def report(console, result):
     table = Table(title=f"{title}\nms, median (min-max)", title_justify="left")
     for column in ("a save", "stall of fit", "x memcpy", "next step", "first save", "extra memory"):
         table.add_column(column, justify="left" if column == "a save" else "right")
+    if NO_CALLBACK in result["memory"]:
+        table.add_row(NO_CALLBACK, "", "", "", "", _in_states(result["memory"][NO_CALLBACK]))
     for way in WAYS:
         taken = result["stalls"].get(way)
         if taken is None:
@@ -575,7 +582,7 @@ def report(console, result):
             f"{statistics.median(taken['stall']) / memcpy:.2f}",
             spread(taken["next"]),
             f"{taken['first'] * 1e3:.0f}",
-            "" if memory is None else f"{memory['extra'] / memory['state']:.2f}x state",
+            "" if memory is None else _in_states(memory),
         )
     console.print(table)
 

@@ -74,7 +74,7 @@ class WeightsPlan:
         values = _Views(self._reader)
         self.state.capture(values)
         return self._buffer is not None and all(
-            np.array_equal(_as_bytes(array), _as_bytes(values.values[index]))
+            host_view.same_bytes(array, values.values[index])
             for index, array in enumerate(self._arrays)
         )
 
@@ -129,11 +129,6 @@ class _Views:
         for index, (held, view) in zip(self._unread, held_values, strict=True):
             self.values[index] = view(held)
         self._unread = {}
-
-
-def _as_bytes(array: Array) -> Array:
-    """Also NaN is the same as itself then."""
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 class WeightsFile:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +70,13 @@ class H5Image:
     """
 
     def __init__(self, groups: Sequence[Group]) -> None:
-        skeleton = _SparseFile()
         self._extents: list[tuple[int, Dataset]] = []
+        self._between: list[tuple[int, bytes]] = []
+        self.size = 0
+        _beside_training(lambda: self._lay_out(groups))
+
+    def _lay_out(self, groups: Sequence[Group]) -> None:
+        skeleton = _SparseFile()
         with h5py.File(
             skeleton, "w", alignment_threshold=_ALIGNMENT, alignment_interval=_ALIGNMENT
         ) as file:
@@ -125,6 +131,22 @@ class H5Image:
             yield between
             yield np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         yield self._between[-1][1]
+
+
+def _beside_training(work: Callable[[], None]) -> None:
+    """Does something in a thread of its own, whose memory lies apart from what training takes.
+
+    What HDF5 keeps is small, and would lie between the gradients of one step: where PyTorch takes
+    memory from the C library, those of the next no longer fit there, and the process grows by a
+    tenth of the state. https://sourceware.org/glibc/wiki/MallocInternals (arenas)
+    """
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            working = pool.submit(work)
+        except RuntimeError:  # no more threads: it is done all the same
+            work()
+        else:
+            working.result()
 
 
 def _create(group: Any, dataset: Dataset) -> int:

@@ -15,6 +15,7 @@ __all__ = [
     "array_of",
     "held_value",
     "host_view",
+    "same_bytes",
     "shares_memory",
     "start_transfers",
     "torch_tensor",
@@ -22,6 +23,8 @@ __all__ = [
 ]
 
 Array = np.ndarray[Any, Any]
+
+_COMPARED = 1 << 18  # bytes at once: what comparing takes beside the arrays
 
 
 def host_view(variable: Any) -> Array:
@@ -90,6 +93,18 @@ def shares_memory(held: Any) -> bool:
         is_float8 = held.dtype.is_floating_point and held.dtype.itemsize == 1
         return held.device.type == "cpu" and not is_float8
     return False
+
+
+def same_bytes(one: Array, other: Array) -> bool:
+    """Whether two arrays hold the same bytes, so that NaN is the same as itself; without a copy.
+
+    Args:
+        one: Array, in memory that is contiguous, or it is copied.
+        other: Array of the same number of bytes, likewise.
+    """
+    a, b = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (one, other))
+    parts = (slice(start, start + _COMPARED) for start in range(0, a.size, _COMPARED))
+    return a.size == b.size and all(np.array_equal(a[part], b[part]) for part in parts)
 
 
 def _tensorflow_tensor(value: Any) -> Any:

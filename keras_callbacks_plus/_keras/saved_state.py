@@ -231,7 +231,7 @@ class _Planning(_Store):
         if name == str(position) and position < len(variables):
             variable = host_view.host_view(variables[position])
             same = variable.shape == array.shape and variable.dtype == array.dtype
-            if same and variable.tobytes() == array.tobytes():
+            if same and host_view.same_bytes(variable, array):
                 return
         raise CannotPlanError(f"{self._part.path}/{name} is not the variable in that place")
 
