@@ -155,7 +155,7 @@ def stage(
     folder: str,
     name: str,
     payload: Payload,
-    alone: contextlib.AbstractContextManager[None] | None = None,
+    alone: contextlib.AbstractContextManager[object] | None = None,
 ) -> Staged:
     """Writes a payload under a hidden name in the folder it will live in, and makes it durable.
 

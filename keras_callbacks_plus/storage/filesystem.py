@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Protocol
 
+from keras_callbacks_plus.storage import locks
 from keras_callbacks_plus.storage.direct import PAGE, WHOLE_PAGES, bypass_cache
 from keras_callbacks_plus.storage.explained import explained
 
@@ -25,7 +26,6 @@ __all__ = [
 
 _NOT_DIRECTLY = frozenset({errno.EINVAL, errno.EFAULT})  # the latter for memory of a driver's
 _TICK = 50_000_000  # nanoseconds; longer than the steps in which disks tell the time
-_HELD: set[tuple[int, str]] = set()  # such a lock does not keep the process itself out
 _CHUNK = 4 << 20  # large enough for the disk, small enough to let other threads run in between
 
 
@@ -86,8 +86,11 @@ class FileSystem(Protocol):
     def is_locked(self, path: str) -> bool:
         """Whether a living process holds the lock of a file that `create` made."""
 
-    def lock(self, path: str) -> contextlib.AbstractContextManager[None]:
-        """Holds an exclusive lock, which the system releases if the process dies."""
+    def lock(self, path: str) -> contextlib.AbstractContextManager[bool]:
+        """Holds an exclusive lock, which the system releases if the process dies.
+
+        Gives whether another writer is kept out or noticed, where it is in another process.
+        """
 
     def watch(self, path: str, *, afresh: bool) -> None:
         """From now on, `rename` does not replace what another process has written to this file.
@@ -151,7 +154,7 @@ class LocalFileSystem:
     def create(self, path: str, final_path: str | None = None) -> int:  # noqa: ARG002 - not needed here
         """See `FileSystem`."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        _lock(descriptor, block=False)
+        locks.lock_created(descriptor, path)
         return descriptor
 
     def write(self, descriptor: int, data: memoryview) -> int:
@@ -181,7 +184,7 @@ class LocalFileSystem:
 
     def close(self, descriptor: int) -> None:
         """See `FileSystem`."""
-        _unlock_and_close(descriptor)
+        locks.close_and_unlock(descriptor)
 
     def rename(self, source: str, target: str) -> None:
         """See `FileSystem`."""
@@ -210,94 +213,18 @@ class LocalFileSystem:
 
     def is_locked(self, path: str) -> bool:
         """See `FileSystem`."""
-        descriptor = os.open(path, os.O_RDWR)
-        try:
-            return not _lock(descriptor, block=False)
-        finally:
-            _unlock_and_close(descriptor)
+        return locks.is_locked(path)
 
-    @contextlib.contextmanager
-    def lock(self, path: str) -> Iterator[None]:
+    def lock(self, path: str) -> contextlib.AbstractContextManager[bool]:
         """See `FileSystem`."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            _lock(descriptor, block=True)
-            yield
-        finally:
-            _unlock_and_close(descriptor)
+        return locks.exclusive(path)
 
     def hold(self, path: str) -> Callable[[], None] | None:
-        """Takes an exclusive lock for long, without waiting.
-
-        The processes that this one forks (to read data) do not hold it: they may live a little
-        longer than it does.
-
-        Args:
-            path: A file that is made for it.
-
-        Returns:
-            What gives it back and removes the file, or `None` where another process has it, or
-            this one already.
-        """
-        key = os.getpid(), os.path.realpath(path)
-        if key in _HELD:
-            return None
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        if not _lock(descriptor, block=False, of_process=True):
-            os.close(descriptor)
-            return None
-        if not os.path.exists(path) or not os.path.samestat(os.fstat(descriptor), os.stat(path)):
-            os.close(descriptor)  # removed meanwhile by the one who had it
-            return self.hold(path)
-        _HELD.add(key)
-
-        def give_back() -> None:
-            _HELD.discard(key)
-            if sys.platform != "win32":  # where an open file cannot be removed
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
-            os.close(descriptor)
-
-        return give_back
+        """Takes an exclusive lock for long; see `locks.hold`."""
+        return locks.hold(path)
 
     def watch(self, path: str, *, afresh: bool) -> None:
         """See `FileSystem`. Nothing to do: `lock` keeps every other process out."""
-
-
-def _lock(descriptor: int, *, block: bool, of_process: bool = False) -> bool:
-    """Takes the exclusive lock of an open file; returns whether it was to be had."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_LOCK if block else msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            take = fcntl.lockf if of_process else fcntl.flock
-            take(descriptor, fcntl.LOCK_EX | (0 if block else fcntl.LOCK_NB))
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-            return False
-        if error.errno in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):
-            return True  # a file system without locks: one process has to be enough
-        raise
-    return True
-
-
-def _unlock_and_close(descriptor: int) -> None:
-    """Gives a lock back also where a process that was forked meanwhile has the file open, too.
-
-    Closing would leave it locked for as long as that process lives, and a worker that reads data
-    lives for an epoch and more. HDF5 would not open a file that is locked, either.
-    https://man7.org/linux/man-pages/man2/flock.2.html
-    """
-    if sys.platform != "win32":
-        import fcntl
-
-        with contextlib.suppress(OSError):  # of a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    os.close(descriptor)
 
 
 def write_all(filesystem: FileSystem, descriptor: int, data: Any) -> int:

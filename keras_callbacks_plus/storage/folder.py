@@ -50,8 +50,8 @@ class Folder:
         with explained("create", self.directory):
             self.files.make_folder(self.directory)
 
-    def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Keeps every other writer out."""
+    def locked(self) -> contextlib.AbstractContextManager[bool]:
+        """Keeps every other writer out; see `FileSystem.lock`."""
         return self.files.lock(self.path_of(LOCK))
 
     def read(self) -> Manifest:

@@ -218,10 +218,10 @@ class RemoteFileSystem:
         return path in self._uploads
 
     @contextlib.contextmanager
-    def lock(self, path: str) -> Iterator[None]:
-        """See `FileSystem`. Holds for this process only."""
+    def lock(self, path: str) -> Iterator[bool]:
+        """See `FileSystem`. Keeps this process's writers apart; others are noticed by `watch`."""
         with self._session.lock(path):
-            yield
+            yield True
 
     def watch(self, path: str, *, afresh: bool) -> None:
         """See `FileSystem`."""

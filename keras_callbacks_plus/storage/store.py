@@ -17,6 +17,12 @@ from keras_callbacks_plus.storage.transaction import Transaction
 
 __all__ = ["MANIFEST", "CheckpointStore"]
 
+_WITHOUT_LOCKS = (
+    "The file system of {} has no locks, so that another process which saves there is neither "
+    "noticed nor kept out, and each may remove what the other saves. Let only one process save "
+    "there at a time, or give each a folder of its own."
+)
+
 
 class CheckpointStore:
     """The checkpoints of one folder, and their manifest.
@@ -161,9 +167,10 @@ class CheckpointStore:
             A sentence for each thing found that a user should know of.
         """
         self._folder.make()
-        with explained("write to", self.directory), self._folder.locked():
+        with explained("write to", self.directory), self._folder.locked() as is_alone:
             self._folder.files.watch(self.manifest_path, afresh=True)
-            return self._folder.put_in_order(series)[0]
+            facts = self._folder.put_in_order(series)[0]
+        return facts if is_alone else [*facts, _WITHOUT_LOCKS.format(self.directory)]
 
     def disown(self, record: CheckpointRecord, reason: str) -> None:
         """Takes a checkpoint off the list; its file stays where it is.

@@ -71,7 +71,8 @@ IMPURE_MODULES = _words(
 PICKLES = _words("cloudpickle dill joblib marshal pickle shelve")
 PRINTING_ROOMS = _words("cli _checkpoint_commands _snapshot_commands _terminal demo")
 
-FILE_ROOMS = frozenset({"storage/filesystem.py", "storage/remote.py"})  # the disk, object stores
+# the disk, object stores, and the lock that goes with its file
+FILE_ROOMS = frozenset({"storage/filesystem.py", "storage/remote.py", "storage/locks.py"})
 OS_CALLS = _words(
     "fdatasync fsync link remove removedirs rename renames replace rmdir symlink"
     " truncate ftruncate unlink write writev pwrite"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from keras_callbacks_plus.storage import LocalFileSystem
+from keras_callbacks_plus.storage import CheckpointStore, LocalFileSystem
+from tests.helpers.checkpoint_folder import commit
 
 CHILD = """
 import sys
@@ -75,3 +78,70 @@ def test_what_is_given_back_is_free_though_a_forked_worker_lives_on(tmp_path):
         os.close(reading)
         os.close(writing)
         os.waitpid(worker, 0)
+
+
+# ------------------------------------------------------------------ a file system without locks
+
+WITHOUT_LOCKS = ("ENOLCK", "ENOSYS", "ENOTSUP")
+
+
+@pytest.fixture(params=WITHOUT_LOCKS)
+def without_locks(request, monkeypatch):
+    fcntl = pytest.importorskip("fcntl", reason="this system has other locks")
+
+    def refuse(*arguments):
+        number = getattr(errno, request.param)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_without_locks_the_threads_of_a_process_are_kept_apart(tmp_path):
+    path = str(tmp_path / "lock")
+    order = []
+
+    def other():
+        with LocalFileSystem().lock(path) as is_alone:
+            order.append(("other", is_alone))
+
+    with LocalFileSystem().lock(path) as is_alone:
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(0.2)  # it would have ended by then; the right code stays the whole time
+        order.append(("first", is_alone))
+    thread.join()
+    assert order == [("first", False), ("other", False)]
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_without_locks_a_sweep_leaves_what_this_process_writes(tmp_path):
+    files = LocalFileSystem()
+    mine, old = tmp_path / ".a.keras.1-1.kcp-tmp", tmp_path / ".b.keras.1-2.kcp-tmp"
+    descriptor = files.create(str(mine))
+    os.close(files.create(str(old)))  # as a process that was killed leaves it
+    files.close(files.create(str(tmp_path / "next")))  # the same number: what it was is forgotten
+    CheckpointStore(tmp_path).recover()
+    assert mine.exists()
+    assert not old.exists()
+    files.close(descriptor)
+    CheckpointStore(tmp_path).recover()
+    assert not mine.exists()
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_without_locks_it_is_said_and_saving_works(tmp_path):
+    store = CheckpointStore(tmp_path)
+    (fact,) = store.recover()
+    assert str(tmp_path) in fact
+    assert "no locks" in fact
+    commit(store, "1.keras", {"val_loss": 0.5})
+    (record,) = CheckpointStore(tmp_path).records()
+    store.verify(record)
+
+
+def test_with_locks_there_is_nothing_to_say(tmp_path):
+    assert CheckpointStore(tmp_path).recover() == []
+    with LocalFileSystem().lock(str(tmp_path / "lock")) as is_alone:
+        assert is_alone
