@@ -25,6 +25,11 @@ __all__ = [
 ]
 
 _NOT_DIRECTLY = frozenset({errno.EINVAL, errno.EFAULT})  # the latter for memory of a driver's
+# Windows says EACCES, also where there is no permission; elsewhere that means what it says
+_IN_USE = {errno.EAGAIN, errno.EBUSY, errno.ETXTBSY} | (
+    {errno.EACCES} if sys.platform == "win32" else set()
+)
+_WAITS_FOR_OTHERS = (0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.7)  # seconds
 _TICK = 50_000_000  # nanoseconds; longer than the steps in which disks tell the time
 _CHUNK = 4 << 20  # large enough for the disk, small enough to let other threads run in between
 
@@ -187,7 +192,20 @@ class LocalFileSystem:
         locks.close_and_unlock(descriptor)
 
     def rename(self, source: str, target: str) -> None:
-        """See `FileSystem`."""
+        """See `FileSystem`. A target that somebody has open is waited for, for two seconds.
+
+        On Windows and on network drives a file cannot be replaced while it is being read or
+        synchronized: https://github.com/tensorflow/tensorflow/issues/32505
+        """
+        for wait in _WAITS_FOR_OTHERS:
+            try:
+                os.replace(source, target)
+            except OSError as error:
+                if error.errno not in _IN_USE:
+                    raise
+                time.sleep(wait)
+            else:
+                return
         os.replace(source, target)
 
     def sync_folder(self, path: str) -> None:

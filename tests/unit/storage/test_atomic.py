@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_callbacks_plus.errors import CheckpointCorruptedError
-from keras_callbacks_plus.storage import CheckpointStore, LocalFileSystem, atomic
+from keras_callbacks_plus.errors import CheckpointCorruptedError, StorageError
+from keras_callbacks_plus.storage import CheckpointStore, LocalFileSystem, atomic, filesystem
 from keras_callbacks_plus.storage.checksums import decode_blocks
 from keras_callbacks_plus.storage.direct import page_aligned
 
@@ -312,3 +312,55 @@ def test_processes_that_are_forked_meanwhile_change_nothing(tmp_path):
         for child in children:
             os.waitpid(child, 0)
         assert found.result() == data
+
+
+class Busy:
+    """`os.replace`, with the first calls refused, and a clock that takes no time."""
+
+    def __init__(self, monkeypatch, number, times):
+        self.left, self.number, self.waited = times, number, []
+        self._replace = os.replace
+        monkeypatch.setattr(filesystem.os, "replace", self)
+        monkeypatch.setattr(filesystem.time, "sleep", self.waited.append)
+
+    def __call__(self, source, target):
+        if self.left:
+            self.left -= 1
+            raise OSError(self.number, os.strerror(self.number), target)
+        self._replace(source, target)
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EAGAIN])
+def test_a_file_that_is_replaced_while_somebody_has_it_open_is_waited_for(
+    tmp_path, monkeypatch, number
+):
+    store = CheckpointStore(tmp_path)
+    commit(store, Chunks(b"old"))
+    busy = Busy(monkeypatch, number, times=3)
+    commit(store, Chunks(b"new"))
+    assert (tmp_path / "a.keras").read_bytes() == b"new"
+    assert len(busy.waited) == 3
+    assert busy.waited == sorted(busy.waited)
+
+
+def test_it_is_not_waited_for_without_an_end(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path)
+    commit(store, Chunks(b"old"))
+    busy = Busy(monkeypatch, errno.EBUSY, times=10**6)
+    with pytest.raises(StorageError, match="busy"):
+        commit(store, Chunks(b"new"))
+    assert 1.0 < sum(busy.waited) < 5.0
+    assert (tmp_path / "a.keras").read_bytes() == b"old"
+    busy.left = 0
+    (record,) = store.records()
+    store.verify(record)
+    assert store.recover() == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there it may be in use")
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EIO])
+def test_another_error_is_not_waited_for(tmp_path, monkeypatch, number):
+    busy = Busy(monkeypatch, number, times=1)
+    with pytest.raises(StorageError):
+        commit(CheckpointStore(tmp_path), Chunks(b"new"))
+    assert busy.waited == []
