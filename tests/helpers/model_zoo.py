@@ -34,12 +34,13 @@ class Case(NamedTuple):
         return self._replace(model=model)
 
 
-def _case(model: Any, optimizer: Any = "adam", x: Any = None) -> Case:
+def _case(model: Any, optimizer: Any = "adam", x: Any = None, eagerly: bool = True) -> Case:
     rng = np.random.default_rng(1)
     x = rng.standard_normal((8, 6)).astype("float32") if x is None else x
     y = rng.standard_normal((8, 2)).astype("float32")
     # tracing and compiling takes longer than these few steps; on JAX, running op by op does
-    model.compile(optimizer, "mse", run_eagerly=keras.backend.backend() == "tensorflow")
+    eagerly = eagerly and keras.backend.backend() == "tensorflow"
+    model.compile(optimizer, "mse", run_eagerly=eagerly)
     return Case(model, x, y)
 
 
@@ -182,12 +183,30 @@ def lora() -> Case:
     return _case(model)
 
 
-def quantized() -> Case:
+def _quantized(mode: str) -> Any:
     inputs = keras.Input((6,))
     model = keras.Model(inputs, layers.Dense(2)(layers.Dense(4)(inputs)))
     for layer in model.layers[1:]:
-        layer.quantize("int8")
-    return Case(model, np.random.default_rng(1).standard_normal((8, 6)).astype("float32"), None)
+        layer.quantize(mode)
+    return model
+
+
+def quantized() -> Case:
+    x = np.random.default_rng(1).standard_normal((8, 6)).astype("float32")
+    return Case(_quantized("int8"), x, None)
+
+
+def quantized_lora() -> Case:
+    """Whole numbers that stay as they are, and matrices beside them that learn."""
+    model = _quantized("int8")
+    for layer in model.layers[1:]:
+        layer.enable_lora(2)
+    return _case(model)
+
+
+def float8() -> Case:
+    """Scales that follow the training: https://arxiv.org/abs/2209.05433"""
+    return _case(_quantized("float8"), eagerly=False)  # which Keras cannot differentiate
 
 
 def uncompiled() -> Case:
@@ -212,10 +231,13 @@ MODELS: dict[str, Callable[[], Case]] = {
         scheduled,
         lora,
         quantized,
+        quantized_lora,
+        float8,
         uncompiled,
         unbuilt_optimizer,
     )
 }
+MERGED = frozenset({"lora", "quantized_lora"})  # into the kernel, as Keras saves
 UNTRAINED = frozenset({"quantized", "uncompiled", "unbuilt_optimizer"})
 
 

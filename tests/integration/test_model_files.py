@@ -100,7 +100,11 @@ def assert_same_archive(ours, stock):
 
 def values(model):
     optimizer = getattr(model, "optimizer", None)
-    return [np.array(v) for v in [*model.variables, *(optimizer.variables if optimizer else [])]]
+    variables = [*model.variables, *(optimizer.variables if optimizer else [])]
+    if any(v.path.endswith("amax_history") for v in variables):
+        # a layer that is loaded with float8 makes its variables in another order
+        variables.sort(key=lambda v: v.path)
+    return [array(v) for v in variables]
 
 
 def assert_equal_lists(ours, stock):
@@ -153,15 +157,16 @@ class TestZoo:
         assert_equal_lists(values(mine.model), values(stock.model))
         assert_equal_lists(says(mine.model, case.x), says(stock.model, case.x))
         for now, then in zip(says(mine.model, case.x), said, strict=True):
-            # Keras merges the matrices of LoRA into the kernel as it saves, which rounds a sum
-            near = {"rtol": 1e-5, "atol": 1e-6} if name == "lora" else {"rtol": 0, "atol": 0}
-            np.testing.assert_allclose(now, then, **near)
+            # Keras merges the matrices of LoRA into the kernel as it saves, which rounds a sum,
+            # and coarsely where the kernel is of whole numbers
+            near = {"lora": (1e-5, 1e-6), "quantized_lora": (0.0, 0.1)}.get(name, (0.0, 0.0))
+            np.testing.assert_allclose(now, then, *near)
         if name in model_zoo.UNTRAINED or (name in LONG and keras.backend.backend() == "jax"):
             return
         assert mine.train(2) == stock.train(2)
         assert_equal_lists(values(mine.model), values(stock.model))
 
-        if name == "lora":  # which goes on from zero matrices
+        if name in model_zoo.MERGED:  # which goes on from zero matrices
             return
         again = case.with_model(load(ours))
         for variable, seed in zip(seeds_of(again.model), seeds, strict=True):
@@ -178,7 +183,7 @@ class TestZoo:
         expected = values(case.model)
         case.model.set_weights([np.zeros_like(w) for w in case.model.get_weights()])
         case.model.load_weights(ours)
-        if name != "lora":  # whose matrices Keras merges into the kernel as it saves
+        if name not in model_zoo.MERGED:  # whose matrices Keras merges into the kernel as it saves
             assert_equal_lists(values(case.model), expected)
 
 
