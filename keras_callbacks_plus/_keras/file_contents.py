@@ -14,6 +14,7 @@ from keras_callbacks_plus._keras.h5_image import H5Image
 from keras_callbacks_plus._keras.keras_archive import archive_size, write_archive
 from keras_callbacks_plus._keras.saved_state import SavedState
 from keras_callbacks_plus.storage.atomic import Sink
+from keras_callbacks_plus.storage.file_record import Trailer
 
 __all__ = ["Archive", "Contents", "SavedFile", "WeightsFile", "WeightsPlan"]
 
@@ -137,11 +138,11 @@ class WeightsFile:
     Args:
         buffers: Gives the HDF5 file as a sequence of buffers.
         size: Bytes of it.
-        trailer: Bytes behind its end, which HDF5 does not read.
+        trailer: What stands behind its end, which HDF5 does not read.
     """
 
-    def __init__(self, buffers: Buffers, size: int, trailer: bytes) -> None:
-        self.size = size + len(trailer)
+    def __init__(self, buffers: Buffers, size: int, trailer: Trailer) -> None:
+        self.size = size + trailer.size
         self._buffers = buffers
         self._trailer = trailer
 
@@ -149,8 +150,7 @@ class WeightsFile:
         """See `Contents`."""
         for buffer in self._buffers():
             sink.write(buffer)
-        if self._trailer:
-            sink.write(self._trailer)
+        sink.write(self._trailer.after(sink))
 
 
 class Archive:
@@ -160,7 +160,7 @@ class Archive:
         texts: The small members, by name, in order.
         weights: Name of the weights, what gives their buffers, and their size.
         assets: The members behind the weights.
-        comment: The comment of the zip.
+        trailer: The comment of the zip.
     """
 
     def __init__(
@@ -168,15 +168,15 @@ class Archive:
         texts: Mapping[str, str],
         weights: tuple[str, Buffers, int],
         assets: Mapping[str, bytes],
-        comment: bytes,
+        trailer: Trailer,
     ) -> None:
         name, buffers, size = weights
         small = {key: text.encode() for key, text in texts.items()}
         self._before: dict[str, bytes] = small
         self._after = dict(assets)
         self._weights = name, buffers, size
-        self._comment = comment
-        self.size = archive_size(self._members(), comment)
+        self._trailer = trailer
+        self.size = archive_size(self._members()) + trailer.size
 
     def _members(self) -> dict[str, tuple[Iterable[Any], int]]:
         name, buffers, size = self._weights
@@ -188,7 +188,8 @@ class Archive:
 
     def write_to(self, sink: Sink) -> None:
         """See `Contents`."""
-        write_archive(sink, self._members(), self._comment)
+        write_archive(sink, self._members(), self._trailer.size)
+        sink.write(self._trailer.after(sink))
 
 
 class SavedFile:
@@ -199,10 +200,10 @@ class SavedFile:
         trailer: What to put at the end: the comment of a zip, or bytes behind HDF5's end.
     """
 
-    def __init__(self, path: str, trailer: bytes) -> None:
+    def __init__(self, path: str, trailer: Trailer) -> None:
         self._path = path
         self._trailer = trailer
-        self.size = os.path.getsize(path) + len(trailer)
+        self.size = os.path.getsize(path) + trailer.size
 
     def write_to(self, sink: Sink) -> None:
         """See `Contents`."""
@@ -211,15 +212,15 @@ class SavedFile:
             file.seek(max(0, length - _END_OF_ZIP_SIZE))
             end = file.read()
             file.seek(0)
-            trailer = self._trailer
-            if trailer and end.startswith(_END_OF_ZIP) and end.endswith(b"\0\0"):
+            comment_size = b""
+            if end.startswith(_END_OF_ZIP) and end.endswith(b"\0\0"):
                 length -= 2  # the length of the zip's comment, which was zero
-                trailer = struct.pack("<H", len(trailer)) + trailer
+                comment_size = struct.pack("<H", self._trailer.size)
             while length:
                 chunk = file.read(min(_CHUNK, length))
                 if not chunk:
                     raise EOFError(f"{self._path} has become shorter while it was read")
                 sink.write(chunk)
                 length -= len(chunk)
-        if trailer:
-            sink.write(trailer)
+        sink.write(comment_size)
+        sink.write(self._trailer.after(sink))

@@ -50,7 +50,7 @@ class _Entry:
     crc: int = 0
 
 
-def write_archive(sink: Sink, members: Mapping[str, Member], comment: bytes = b"") -> None:
+def write_archive(sink: Sink, members: Mapping[str, Member], comment_size: int = 0) -> None:
     """Writes a zip that is read by its directory, which stands at the end.
 
     The same members give the same bytes: every one bears the first date that a zip knows.
@@ -58,7 +58,8 @@ def write_archive(sink: Sink, members: Mapping[str, Member], comment: bytes = b"
     Args:
         sink: Where to.
         members: By name: buffers, and how many bytes they are together.
-        comment: What stands at the end of the file, at most 65535 bytes.
+        comment_size: How many bytes the caller will write behind it, as the comment of the zip; at
+            most 65535. Defaults to 0.
 
     Raises:
         RuntimeError: If the buffers of a member are not as many bytes as was said.
@@ -80,16 +81,15 @@ def write_archive(sink: Sink, members: Mapping[str, Member], comment: bytes = b"
         )
         count = min(count, _MANY)
         directory, size = min(directory, _MARK), min(size, _MARK)
-    last = _END.pack(b"PK\5\6", 0, 0, count, count, size, directory, len(comment))
-    sink.write(last + comment)
+    sink.write(_END.pack(b"PK\5\6", 0, 0, count, count, size, directory, comment_size))
 
 
-def archive_size(members: Mapping[str, Member], comment: bytes = b"") -> int:
+def archive_size(members: Mapping[str, Member]) -> int:
     """About how many bytes `write_archive` will write; not fewer."""
     names = sum(200 + 2 * len(name.encode()) for name in members)
     sizes = [size for _, size in members.values()]
     pages = PAGE * sum(size >= WHOLE_PAGES for size in sizes)
-    return sum(sizes) + names + pages + len(comment) + 100
+    return sum(sizes) + names + pages + 100
 
 
 def _write_member(sink: Sink, name: str, buffers: Iterable[Any], size: int, offset: int) -> _Entry:

@@ -34,7 +34,7 @@ from keras_callbacks_plus.errors import (
     UnsupportedKerasError,
 )
 from keras_callbacks_plus.storage.atomic import Sink
-from keras_callbacks_plus.storage.file_record import encode_record, read_record
+from keras_callbacks_plus.storage.file_record import Trailer, read_record
 from keras_callbacks_plus.storage.filesystem import temporary_folder
 
 __all__ = ["ModelFileWriter", "Payload", "read_record"]
@@ -113,12 +113,12 @@ class ModelFileWriter:
 
         Args:
             record: What `read_record` will find at the end of the file, in JSON types; `None` for
-                nothing. Keras does not look at it.
+                nothing. Keras does not look at it. It holds the checksum of the file before it.
 
         Returns:
             What to write, later and in any thread, and then to release.
         """
-        trailer = encode_record(record) if record is not None else b""
+        trailer = Trailer(record)
         self._free.wait()
         compat.recover_state_after_failure(self._model)
         snapshot.unalias(self._model)
@@ -162,7 +162,7 @@ class ModelFileWriter:
         overridden = getattr(type(self._model), method) is not getattr(keras.Model, method)
         return self._suffix == ".h5" or overridden or not self._model.built
 
-    def _captured(self, trailer: bytes) -> Payload:
+    def _captured(self, trailer: Trailer) -> Payload:
         texts: dict[str, str] = {}
         buffers, plan = self._filled(functools.partial(self._describe, texts))
         contents: Contents
@@ -195,7 +195,7 @@ class ModelFileWriter:
         beside()
         return plan.views(), plan
 
-    def _saved_by_keras(self, trailer: bytes) -> Payload:
+    def _saved_by_keras(self, trailer: Trailer) -> Payload:
         with contextlib.ExitStack() as stack:
             folder = stack.enter_context(temporary_folder())
             path = os.path.join(folder, f"model{self._suffix}")

@@ -71,7 +71,7 @@ class Checkpoints(Sequence[Checkpoint]):
     Attributes:
         directory: String, the folder.
         is_rebuilt: Boolean, whether the manifest was lost, so that what is listed is what the files
-            say of themselves: with no checksum from when they were written.
+            say of themselves.
     """
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
@@ -227,8 +227,8 @@ class Checkpoints(Sequence[Checkpoint]):
         """Verifies the manifest and every file.
 
         Raises:
-            ManifestError: If the manifest is damaged, or lost: without it a file cannot be compared
-                with anything.
+            ManifestError: If the manifest is damaged, or lost: without it nobody knows what there
+                was.
             CheckpointCorruptedError: If a file is; the first one found.
         """
         self.verify_manifest()

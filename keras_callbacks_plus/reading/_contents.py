@@ -139,8 +139,8 @@ class Contents:
         if self.is_rebuilt:
             path = self.store.manifest_path
             raise ManifestError(
-                f"{path} is gone: there is nothing to compare the files with that carry a record "
-                "of their own.",
+                f"{path} is gone. The files that are listed carry a record of their "
+                "own, and are what that says; what else there was is not known.",
                 path,
             )
 
@@ -171,9 +171,8 @@ class Contents:
             what = f"{self.store.manifest_path} is gone." if damage is None else str(damage)
             told.append(
                 f"{what} Listed are the {len(records)} checkpoints that carry a record of their "
-                "own, as their files are now: with no checksum from when they were written, only a "
-                "damaged .keras file is noticed. The next `fit` with ModelCheckpoint in this "
-                "folder writes the manifest anew."
+                "own, each compared with the checksum in it. The next `fit` with ModelCheckpoint "
+                "in this folder writes the manifest anew."
             )
         for fact in told:
             warnings.warn(fact, CheckpointWarning, stacklevel=5)

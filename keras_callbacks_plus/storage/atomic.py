@@ -34,6 +34,10 @@ class Sink(Protocol):
     def tell(self) -> int:
         """How many bytes have been written."""
 
+    @property
+    def checksum(self) -> str:
+        """`"crc32:<hex>"` of all bytes that have been written."""
+
 
 class Payload(Protocol):
     """Something that can write itself."""
@@ -136,6 +140,10 @@ class _CheckingSink:
 
     def tell(self) -> int:
         return self._digest.size
+
+    @property
+    def checksum(self) -> str:
+        return self._digest.checksum
 
     def finish(self, path: str) -> Staged:
         digest = self._digest

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from zlib_ng.zlib_ng import crc32
 
-__all__ = ["BlockDigest", "decode_blocks", "encode_blocks", "suspects"]
+__all__ = ["BlockDigest", "as_text", "decode_blocks", "encode_blocks", "suspects"]
 
 _SMALLEST = 256 << 10  # bytes; a smaller block is another call, in which training may be waited for
 _MOST = 512  # checksums of one file, so that the manifest stays small
@@ -50,13 +50,18 @@ class BlockDigest:
     @property
     def checksum(self) -> str:
         """Of all bytes so far."""
-        return f"crc32:{self._crc:08x}"
+        return as_text(self._crc)
 
     @property
     def blocks(self) -> tuple[int, ...]:
         """The checksums of the bytes up to the end of each block, and up to the end."""
         rest = (self._crc,) if self.size % self.block_size else ()
         return (*self._blocks, *rest)
+
+
+def as_text(crc: int) -> str:
+    """A checksum as it is written down."""
+    return f"crc32:{crc:08x}"
 
 
 def encode_blocks(blocks: Iterable[int]) -> str:

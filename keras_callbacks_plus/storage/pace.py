@@ -151,3 +151,7 @@ class _RestingSink:
 
     def tell(self) -> int:
         return self._sink.tell()
+
+    @property
+    def checksum(self) -> str:
+        return self._sink.checksum

@@ -1,23 +1,21 @@
 """From the files of a folder back to its records, where the manifest is lost.
 
-Each checkpoint carries what the manifest said of it at its end (`file_record`). What that cannot
-hold, its size and checksum, is read from the file; so a file is taken as it is found, except that a
-damaged zip archive, which shows that it is, is left out.
+Each checkpoint carries what the manifest said of it at its end (`file_record`), with the checksum
+of what stands before. What that cannot hold, size and checksum of all, is read from the file.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
-import zipfile
-import zlib
 from collections.abc import Callable
 from typing import Any
 
+from zlib_ng.zlib_ng import crc32
+
 from keras_callbacks_plus.errors import ManifestError
 from keras_callbacks_plus.storage.atomic import BLOCK
-from keras_callbacks_plus.storage.checksums import BlockDigest, encode_blocks
-from keras_callbacks_plus.storage.file_record import MAX_RECORD, parse_record
+from keras_callbacks_plus.storage.checksums import BlockDigest, as_text, encode_blocks
+from keras_callbacks_plus.storage.file_record import MAX_RECORD, parse_record, size_of_record
 from keras_callbacks_plus.storage.filesystem import FileSystem
 from keras_callbacks_plus.storage.manifest import CheckpointRecord, Manifest, record_from_json
 from keras_callbacks_plus.storage.versions import is_version_of
@@ -107,13 +105,12 @@ def rebuilt_records(
             continue
         path = filesystem.join(directory, name)
         try:
-            sums, tail = _read(filesystem, path)
+            sums, carried, is_whole = _read(filesystem, path)
         except IsADirectoryError:
             continue
-        carried = parse_record(tail)
         if carried is None:
             continue
-        if name.endswith(".keras") and os.path.isfile(path) and not _is_whole_archive(path):
+        if not is_whole:
             tell(f"{path} is damaged, and is not listed.")
             continue
         wished = str(carried.pop("name", name))
@@ -133,20 +130,17 @@ def rebuilt_records(
     return tuple(r.with_sequence(n) for r, n in zip(found, list(numbers)[1:], strict=True))
 
 
-def _read(filesystem: FileSystem, path: str) -> tuple[dict[str, Any], bytes]:
-    """Size and checksums of a file, and its end."""
+def _read(filesystem: FileSystem, path: str) -> tuple[dict[str, Any], dict[str, Any] | None, bool]:
+    """Size and checksums of a file, the record it carries, and whether that says it is whole."""
     digest = BlockDigest()
-    tail = b""
+    before, tail = 0, b""  # the checksum of all but the tail
     for chunk in filesystem.read(path, BLOCK):
         digest.update(memoryview(chunk))
-        tail = (tail + chunk)[-MAX_RECORD:]
+        data = tail + chunk
+        cut = max(0, len(data) - MAX_RECORD)
+        before, tail = crc32(memoryview(data)[:cut], before), data[cut:]
+    carried, content = parse_record(tail)
+    before = crc32(tail[: len(tail) - size_of_record(tail)], before)
     blocks = {"blocks": encode_blocks(digest.blocks), "block_size": digest.block_size}
-    return {"size": digest.size, "checksum": digest.checksum, **blocks}, tail
-
-
-def _is_whole_archive(path: str) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError):
-        return False
+    sums = {"size": digest.size, "checksum": digest.checksum, **blocks}
+    return sums, carried, content in (None, as_text(before))

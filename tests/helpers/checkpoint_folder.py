@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+import zlib
+
 from keras_callbacks_plus.storage import CheckpointStore
+from keras_callbacks_plus.storage.file_record import encode_record
 
 TEMPLATE = "{epoch:02d}.keras"
 
@@ -50,3 +55,17 @@ def damage(path, offset=3):
     data = bytearray(path.read_bytes())
     data[offset] ^= 1
     path.write_bytes(data)
+
+
+def carrying(record, data=b"weights" * 100):
+    """Bytes with a record at their end, as a `.weights.h5` file has it."""
+    return data + encode_record(record, f"crc32:{zlib.crc32(data):08x}")
+
+
+def archive_carrying(record):
+    """A zip with a record as its comment, as a `.keras` file has it."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as file:
+        file.writestr("config.json", "{}" * 100)
+        file.comment = carrying(record, b"")  # of the same length
+    return carrying(record, data.getvalue()[: -len(file.comment)])

@@ -10,6 +10,7 @@ import sys
 import threading
 import warnings
 import zipfile
+import zlib
 
 import h5py
 import keras
@@ -29,6 +30,7 @@ from keras_callbacks_plus.errors import (
     InvalidArgumentError,
     UnsupportedKerasError,
 )
+from keras_callbacks_plus.storage import LocalFileSystem, rebuilt_records
 from tests.helpers import model_zoo
 
 # Not trained further on JAX, which takes half a minute to compile each; equal values say the same
@@ -51,6 +53,10 @@ class Forward:
 
     def tell(self):
         return self.size
+
+    @property
+    def checksum(self):
+        return f"crc32:{zlib.crc32(b''.join(self.chunks)):08x}"
 
 
 def bytes_of(payload):
@@ -286,6 +292,33 @@ class TestRecord:
                 assert "model_weights" in file
         else:
             case.model.load_weights(path)
+
+    @pytest.mark.parametrize("suffix", [".keras", ".weights.h5", ".h5"])
+    @pytest.mark.parametrize("by_keras", [False, True])
+    def test_a_flipped_bit_is_found_without_a_manifest(
+        self, suffix, by_keras, tmp_path, monkeypatch
+    ):
+        case = model_zoo.build("sequential")
+        if by_keras:
+            monkeypatch.setattr(compat, "saving_names", no_names)
+        writer = ModelFileWriter(
+            case.model, weights_only=suffix == ".weights.h5", legacy_h5=suffix == ".h5"
+        )
+        record = {"series": "s", "kind": "model", "epoch": 1, "batch": None, "step": 2}
+        record |= {"metrics": {}, "time": 1.0, "name": f"m{suffix}"}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            path = save(writer.capture(record), tmp_path / f"m{suffix}")
+        whole = path.read_bytes()
+        length = whole.index(b'{"series"')
+        for place in [*range(0, length, 1 + length // 50), length - 1]:
+            damaged = bytearray(whole)
+            damaged[place] ^= 4
+            path.write_bytes(damaged)
+            assert rebuilt_records(LocalFileSystem(), str(tmp_path), lambda fact: None) == ()
+        path.write_bytes(whole)
+        (found,) = rebuilt_records(LocalFileSystem(), str(tmp_path), lambda fact: None)
+        assert (found.epoch, found.size) == (1, len(whole))
 
 
 def no_names():

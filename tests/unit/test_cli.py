@@ -14,8 +14,7 @@ import pytest
 from keras_callbacks_plus import _checkpoint_commands, cli
 from keras_callbacks_plus._terminal import Terminal, format_table
 from keras_callbacks_plus.storage import CheckpointStore
-from keras_callbacks_plus.storage.file_record import encode_record
-from tests.helpers.checkpoint_folder import commit, damage
+from tests.helpers.checkpoint_folder import carrying, commit, damage
 
 LOSSES = {"epoch-01.keras": 0.9, "epoch-02.keras": 0.25, "epoch-03.keras": math.nan}
 
@@ -424,7 +423,7 @@ def lost(folder):
     for i, loss in enumerate([0.5, 0.25]):
         carried = {"series": "s", "kind": "weights", "epoch": i, "batch": None, "step": i}
         carried |= {"metrics": {"val_loss": loss}, "time": float(i)}
-        (folder / f"{i}.weights.h5").write_bytes(b"weights" + encode_record(carried))
+        (folder / f"{i}.weights.h5").write_bytes(carrying(carried))
     return folder
 
 
@@ -438,11 +437,19 @@ def test_without_the_manifest_the_files_are_listed_and_it_is_said(lost, capsys):
     assert not (lost / "checkpoints.json").exists()
 
 
-def test_without_the_manifest_no_file_is_called_whole(lost, capsys):
+def test_without_the_manifest_the_folder_is_not_called_whole(lost, capsys):
     assert cli.main(["verify", "--json", str(lost)]) == 1
     (answer,) = json.loads(capsys.readouterr().out)
     assert answer["path"] == str(lost / "checkpoints.json")
-    assert "is gone: there is nothing to compare the files with" in answer["error"]
+    assert "is gone. The files that are listed carry a record" in answer["error"]
+
+
+def test_without_the_manifest_a_damaged_file_is_not_taken(lost, capsys):
+    damage(lost / "1.weights.h5", 33)
+    assert cli.main(["best", str(lost)]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{lost / '0.weights.h5'}\n"
+    assert "1.weights.h5 is damaged, and is not listed." in err
 
 
 def test_rm_writes_the_lost_manifest_anew(lost, capsys):

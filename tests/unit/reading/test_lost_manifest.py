@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import warnings
-import zipfile
 
 import pytest
 
 import keras_callbacks_plus as kcp
 from keras_callbacks_plus.errors import CheckpointWarning, ManifestError
-from keras_callbacks_plus.storage.file_record import encode_record
-from tests.helpers.checkpoint_folder import commit, damage
+from tests.helpers.checkpoint_folder import archive_carrying, commit, damage
 
 
 def archive(loss, time):
     """A zip that carries its record, as a `.keras` file does."""
     facts = {"series": "{epoch}.keras", "kind": "model", "batch": None, "step": None}
     facts |= {"monitor": "val_loss", "mode": "min"}
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as file:
-        file.writestr("config.json", "{}" * 100)
-        file.comment = encode_record(
-            {**facts, "epoch": time, "time": float(time), "metrics": {"val_loss": loss}}
-        )
-    return data.getvalue()
+    return archive_carrying(
+        {**facts, "epoch": time, "time": float(time), "metrics": {"val_loss": loss}}
+    )
 
 
 @pytest.fixture
@@ -97,10 +90,12 @@ def test_a_damaged_archive_is_named_and_left_out(lost):
     assert saved.best().name == "0.keras"
 
 
-def test_nothing_is_called_whole(lost):
+def test_the_folder_is_not_called_whole(lost):
     saved, _ = said(lost)
-    with pytest.raises(ManifestError, match="is gone: there is nothing to compare the files with"):
+    with pytest.raises(ManifestError, match=r"s\.json is gone\. The files that are listed"):
         saved.verify()
+    for checkpoint in saved:  # as they were when they were listed
+        checkpoint.verify()
 
 
 def test_pruning_writes_the_manifest_anew(lost):
