@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
 
@@ -85,8 +86,8 @@ class Folder:
     def remove_own(self) -> None:
         """Deletes manifest and lock."""
         for path in (self.manifest_path, self.path_of(LOCK)):
-            if self.files.exists(path):
-                self.files.remove(path)
+            if self.files.exists(path) and not (sys.platform == "win32" and path.endswith(LOCK)):
+                self.files.remove(path)  # on Windows not the lock, which is open
 
     def verify(self, record: CheckpointRecord, copy_to: str | None = None) -> None:
         """See `CheckpointStore.verify`."""

@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterator
 __all__ = ["close_and_unlock", "exclusive", "hold", "is_locked", "lock_created"]
 
 _TAKEN = frozenset({errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN, errno.EDEADLK})
-_WITHOUT_LOCKS = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS})
+_NO_LOCKS = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS})
 
 _held: set[tuple[int, str]] = set()  # such a lock does not keep the process itself out
 
 # Where there are no locks, this process keeps at least its own threads apart.
 _turns: dict[str, threading.Lock] = {}
-_created: dict[int, str] = {}  # what it is writing to, by descriptor
+# What it is writing to, by descriptor. A forked process has it too: its parent is writing.
+_created: dict[int, str] = {}
+
+if hasattr(os, "register_at_fork"):  # the thread that has a turn is not forked along
+    os.register_at_fork(after_in_child=_turns.clear)
 
 
 @contextlib.contextmanager
@@ -26,20 +30,43 @@ def exclusive(path: str) -> Iterator[bool]:
     """Holds an exclusive lock, for which it waits; the system releases it if the process dies.
 
     Args:
-        path: A file that is made for it, and stays.
+        path: A file that is made for it. Only who holds the lock may remove it.
 
     Yields:
         Whether it keeps other processes out too, and not the threads of this one only.
+
+    Raises:
+        OSError: If the file cannot be made, or the lock is refused.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        if _lock(descriptor, block=True) is None:
-            with _turns.setdefault(os.path.realpath(path), threading.Lock()):
-                yield False
-        else:
-            yield True
-    finally:
+    with _turns.setdefault(os.path.realpath(path), threading.Lock()):
+        descriptor, is_locked = _open_and_lock(path)
+        try:
+            yield is_locked
+        finally:
+            close_and_unlock(descriptor)
+
+
+def _open_and_lock(path: str) -> tuple[int, bool]:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            taken = _lock(descriptor, block=True)
+            if taken is False and sys.platform != "win32":  # which waits for ten seconds
+                raise OSError(errno.EDEADLK, "Its lock is refused", path)
+            if taken is None or (taken and _is_there(descriptor, path)):
+                return descriptor, taken is True
+        except BaseException:
+            close_and_unlock(descriptor)
+            raise
         close_and_unlock(descriptor)
+
+
+def _is_there(descriptor: int, path: str) -> bool:
+    """Whether it is still that file, and was not removed by who had its lock before."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def hold(path: str) -> Callable[[], None] | None:
@@ -62,8 +89,8 @@ def hold(path: str) -> Callable[[], None] | None:
     if _lock(descriptor, block=False, of_process=True) is False:
         os.close(descriptor)
         return None
-    if not os.path.exists(path) or not os.path.samestat(os.fstat(descriptor), os.stat(path)):
-        os.close(descriptor)  # removed meanwhile by the one who had it
+    if not _is_there(descriptor, path):
+        os.close(descriptor)
         return hold(path)
     _held.add(key)
 
@@ -99,7 +126,9 @@ def is_locked(path: str) -> bool:
         answer = _lock(descriptor, block=False)
     finally:
         close_and_unlock(descriptor)
-    return os.path.realpath(path) in _created.values() if answer is None else not answer
+    if answer is None:
+        return os.path.realpath(path) in tuple(_created.values())
+    return not answer
 
 
 def close_and_unlock(descriptor: int) -> None:
@@ -137,7 +166,7 @@ def _lock(descriptor: int, *, block: bool, of_process: bool = False) -> bool | N
     except OSError as error:
         if error.errno in _TAKEN:
             return False
-        if error.errno in _WITHOUT_LOCKS:
+        if error.errno in _NO_LOCKS:
             return None
         raise
     return True

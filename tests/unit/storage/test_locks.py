@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from keras_callbacks_plus.errors import StorageError
 from keras_callbacks_plus.storage import CheckpointStore, LocalFileSystem
 from tests.helpers.checkpoint_folder import commit
 
@@ -22,9 +23,22 @@ sys.stdin.read()
 """
 
 
-def child(path):
+LOCKING_CHILD = """
+import sys
+from keras_callbacks_plus.storage import LocalFileSystem
+with LocalFileSystem().lock(sys.argv[1]):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def child_with_lock(path):
+    return child(path, LOCKING_CHILD)
+
+
+def child(path, program=CHILD):
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(path)],
+        [sys.executable, "-c", program, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -97,22 +111,102 @@ def without_locks(request, monkeypatch):
     monkeypatch.setattr(fcntl, "lockf", refuse)
 
 
-@pytest.mark.usefixtures("without_locks")
-def test_without_locks_the_threads_of_a_process_are_kept_apart(tmp_path):
-    path = str(tmp_path / "lock")
+def both_inside(path, meanwhile=lambda: None):
+    """Which of two threads had the lock, in their order, and what each was told."""
     order = []
+    asks = threading.Event()
 
     def other():
+        asks.set()
         with LocalFileSystem().lock(path) as is_alone:
             order.append(("other", is_alone))
 
     with LocalFileSystem().lock(path) as is_alone:
+        meanwhile()
         thread = threading.Thread(target=other)
         thread.start()
+        asks.wait()
         thread.join(0.2)  # it would have ended by then; the right code stays the whole time
         order.append(("first", is_alone))
     thread.join()
-    assert order == [("first", False), ("other", False)]
+    return order
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_without_locks_the_threads_of_a_process_are_kept_apart(tmp_path):
+    assert both_inside(str(tmp_path / "lock")) == [("first", False), ("other", False)]
+
+
+def test_threads_are_kept_apart_where_locks_come_and_go(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl", reason="this system has other locks")
+
+    def refuse(*arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    order = both_inside(
+        str(tmp_path / "lock"), meanwhile=lambda: monkeypatch.setattr(fcntl, "flock", refuse)
+    )
+    assert order == [("first", True), ("other", False)]
+
+
+def test_a_lock_that_is_refused_is_not_taken_for_one(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl", reason="this system has other locks")
+
+    def refuse(*arguments):
+        raise OSError(errno.EDEADLK, "Resource deadlock avoided")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StorageError, match="Its lock is refused"):
+        commit(tmp_path, "1.keras")
+
+
+def test_who_has_waited_for_a_file_that_is_removed_has_no_lock_of_it(tmp_path):
+    """As where a training that has ended removes its folder while another one begins."""
+    path = tmp_path / "lock"
+    with child_with_lock(path) as other:
+        assert other.stdout.readline() == "locked\n"
+        entered = threading.Event()
+
+        def wait():
+            with LocalFileSystem().lock(str(path)):
+                entered.set()
+                assert path.exists()
+                assert LocalFileSystem().is_locked(str(path))
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert not entered.wait(0.2)
+        path.unlink()
+        other.stdin.close()
+        thread.join()
+    assert entered.is_set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked on this system")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # forking is what is tested
+@pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning")  # the same, as JAX says it
+@pytest.mark.usefixtures("without_locks")
+def test_a_forked_process_does_not_wait_for_a_thread_that_it_has_not(tmp_path):
+    path = str(tmp_path / "lock")
+    inside, done = threading.Event(), threading.Event()
+
+    def hold():
+        with LocalFileSystem().lock(path):
+            inside.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait()
+    worker = os.fork()
+    if worker == 0:
+        signal.alarm(20)  # which ends it, where it hangs
+        with LocalFileSystem().lock(path):
+            os._exit(7)
+    _, status = os.waitpid(worker, 0)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 7
 
 
 @pytest.mark.usefixtures("without_locks")
