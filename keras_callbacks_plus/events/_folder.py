@@ -112,13 +112,15 @@ def _trim_file(path: str, last_step: int, file_system: FileSystem) -> bool:
                 kept.append((record.start, record.end))
         if kept == [(0, os.fstat(file.fileno()).st_size)]:
             return False
-        _replace(path, file, kept, file_system)
-        return True
+        staged = _stage(path, file, kept, file_system)
+    file_system.rename(staged, path)  # which on Windows cannot be while it is open
+    file_system.sync_folder(os.path.dirname(path))
+    return True
 
 
-def _replace(
+def _stage(
     path: str, source: BinaryIO, ranges: list[tuple[int, int]], file_system: FileSystem
-) -> None:
+) -> str:
     folder = os.path.dirname(path)
     staged = os.path.join(folder, f".trim.{os.getpid()}-{next(_COUNTER)}.kcp-tmp")
     descriptor = file_system.create(staged)
@@ -130,12 +132,11 @@ def _replace(
         file_system.sync(descriptor)
     finally:
         file_system.close(descriptor)
-    file_system.rename(staged, path)
-    file_system.sync_folder(folder)
+    return staged
 
 
 def _sweep(folder: str, file_system: FileSystem) -> None:
-    """Removes what a crash in `_replace` left; a living process holds the lock of its file."""
+    """Removes what a crash in `_trim_file` left; a living process holds the lock of its file."""
     if not os.path.isdir(folder):
         return
     for name in filter(_STAGING.match, os.listdir(folder)):

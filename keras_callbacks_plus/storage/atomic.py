@@ -205,15 +205,17 @@ def publish(filesystem: FileSystem, staged: Staged, final_path: str) -> None:
     Raises:
         OSError: If anything fails; the hidden file is removed if it still is one.
     """
+    descriptor: int | None = staged.descriptor
     try:
         if sys.platform == "win32":  # where an open file cannot be renamed
             filesystem.close(staged.descriptor)
+            descriptor = None  # by the next line it may be somebody else's
         filesystem.rename(staged.path, final_path)
     except BaseException:
-        discard(filesystem, staged)
+        _abandon(filesystem, staged.path, descriptor)
         raise
-    if sys.platform != "win32":
-        filesystem.close(staged.descriptor)
+    if descriptor is not None:
+        filesystem.close(descriptor)
     filesystem.sync_folder(os.path.dirname(final_path) or ".")
 
 
@@ -227,13 +229,14 @@ def discard(filesystem: FileSystem, staged: Staged) -> None:
     _abandon(filesystem, staged.path, staged.descriptor)
 
 
-def _abandon(filesystem: FileSystem, path: str, descriptor: int) -> None:
-    """Closes and removes on the way out of an error.
+def _abandon(filesystem: FileSystem, path: str, descriptor: int | None) -> None:
+    """Closes, if it is open, and removes on the way out of an error.
 
     The disk may refuse this too: the error on the way is the one to tell, and the next sweep
     removes what is left.
     """
-    with contextlib.suppress(OSError):
-        filesystem.close(descriptor)
+    if descriptor is not None:
+        with contextlib.suppress(OSError):
+            filesystem.close(descriptor)
     with contextlib.suppress(OSError):
         filesystem.remove(path)

@@ -10,10 +10,18 @@ from keras_callbacks_plus.errors import StorageError
 
 __all__ = ["explained"]
 
+_IN_USE = (
+    "Another program has the file open, such as a virus scanner or one that synchronizes the "
+    "folder: close it, or choose another folder. Older checkpoints are as they were."
+)
 _HINTS = {
+    errno.EBUSY: _IN_USE,
+    errno.ETXTBSY: _IN_USE,
+    errno.EAGAIN: _IN_USE,
     errno.ENOSPC: "The disk is full: free some space (`kcp rm DIR --keep POLICY` can, even so), "
     "or keep fewer checkpoints. Older checkpoints are as they were.",
-    errno.EACCES: "This user may not write there: choose another folder or change its permissions.",
+    errno.EACCES: "This user may not write there: choose another folder or change its permissions. "
+    "(On Windows and network drives: or another program has the file open.)",
     errno.EPERM: "This user may not write there: choose another folder or change its permissions.",
     errno.EROFS: "The file system is read-only: choose another folder.",
     errno.ENOTDIR: "A file is in the way: choose another folder.",

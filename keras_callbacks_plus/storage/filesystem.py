@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import sys
 import tempfile
@@ -24,11 +25,10 @@ __all__ = [
     "write_all",
 ]
 
+_LOG = logging.getLogger("keras_callbacks_plus")
 _NOT_DIRECTLY = frozenset({errno.EINVAL, errno.EFAULT})  # the latter for memory of a driver's
-# Windows says EACCES, also where there is no permission; elsewhere that means what it says
-_IN_USE = {errno.EAGAIN, errno.EBUSY, errno.ETXTBSY} | (
-    {errno.EACCES} if sys.platform == "win32" else set()
-)
+# Windows and Samba say EACCES, and it is no lack of permission: there is a new file in the folder
+_IN_USE = frozenset({errno.EAGAIN, errno.EBUSY, errno.ETXTBSY, errno.EACCES})
 _WAITS_FOR_OTHERS = (0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.7)  # seconds
 _TICK = 50_000_000  # nanoseconds; longer than the steps in which disks tell the time
 _CHUNK = 4 << 20  # large enough for the disk, small enough to let other threads run in between
@@ -106,7 +106,15 @@ class FileSystem(Protocol):
 
 
 class LocalFileSystem:
-    """The disk of this machine."""
+    """The disk of this machine.
+
+    Attributes:
+        replace: Renames at once, or fails.
+        sleep: Waits for some seconds.
+    """
+
+    replace = staticmethod(os.replace)
+    sleep = staticmethod(time.sleep)
 
     def join(self, folder: str, name: str) -> str:
         """See `FileSystem`."""
@@ -158,7 +166,8 @@ class LocalFileSystem:
 
     def create(self, path: str, final_path: str | None = None) -> int:  # noqa: ARG002 - not needed here
         """See `FileSystem`."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, flags, 0o666)
         locks.lock_created(descriptor, path)
         return descriptor
 
@@ -194,19 +203,21 @@ class LocalFileSystem:
     def rename(self, source: str, target: str) -> None:
         """See `FileSystem`. A target that somebody has open is waited for, for two seconds.
 
-        On Windows and on network drives a file cannot be replaced while it is being read or
-        synchronized: https://github.com/tensorflow/tensorflow/issues/32505
+        On Windows and on network drives a file cannot be replaced while it is being read: by a
+        virus scanner, by TensorBoard. https://github.com/tensorflow/tensorflow/issues/19440
         """
         for wait in _WAITS_FOR_OTHERS:
             try:
-                os.replace(source, target)
+                self.replace(source, target)
             except OSError as error:
-                if error.errno not in _IN_USE:
+                if error.errno not in _IN_USE or not os.path.isfile(target):
                     raise
-                time.sleep(wait)
+                if wait == _WAITS_FOR_OTHERS[0]:
+                    _LOG.info("%s is in use (%s): waiting to replace it.", target, error.strerror)
+                self.sleep(wait)
             else:
                 return
-        os.replace(source, target)
+        self.replace(source, target)
 
     def sync_folder(self, path: str) -> None:
         """See `FileSystem`. Windows has no such call: its file systems journal names."""

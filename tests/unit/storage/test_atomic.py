@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import types
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_callbacks_plus.errors import CheckpointCorruptedError, StorageError
-from keras_callbacks_plus.storage import CheckpointStore, LocalFileSystem, atomic, filesystem
+from keras_callbacks_plus.storage import CheckpointStore, LocalFileSystem, atomic
 from keras_callbacks_plus.storage.checksums import decode_blocks
 from keras_callbacks_plus.storage.direct import page_aligned
 
@@ -314,40 +315,41 @@ def test_processes_that_are_forked_meanwhile_change_nothing(tmp_path):
         assert found.result() == data
 
 
-class Busy:
-    """`os.replace`, with the first calls refused, and a clock that takes no time."""
+class Busy(LocalFileSystem):
+    """A disk on which a file is in use, for the first times that it is to be replaced."""
 
-    def __init__(self, monkeypatch, number, times):
-        self.left, self.number, self.waited = times, number, []
-        self._replace = os.replace
-        monkeypatch.setattr(filesystem.os, "replace", self)
-        monkeypatch.setattr(filesystem.time, "sleep", self.waited.append)
+    def __init__(self, number, times, target="a.keras"):
+        self.left, self.number, self.target, self.waited = times, number, target, []
 
-    def __call__(self, source, target):
-        if self.left:
+    def replace(self, source, target):
+        if self.left and target.endswith(self.target):
             self.left -= 1
             raise OSError(self.number, os.strerror(self.number), target)
-        self._replace(source, target)
+        os.replace(source, target)
+
+    def sleep(self, seconds):
+        self.waited.append(seconds)
 
 
-@pytest.mark.parametrize("number", [errno.EBUSY, errno.EAGAIN])
-def test_a_file_that_is_replaced_while_somebody_has_it_open_is_waited_for(
-    tmp_path, monkeypatch, number
-):
-    store = CheckpointStore(tmp_path)
-    commit(store, Chunks(b"old"))
-    busy = Busy(monkeypatch, number, times=3)
-    commit(store, Chunks(b"new"))
+IN_USE = [errno.EBUSY, errno.EAGAIN, errno.ETXTBSY, errno.EACCES]
+
+
+@pytest.mark.parametrize("number", IN_USE)
+def test_a_file_that_is_replaced_while_somebody_has_it_open_is_waited_for(tmp_path, number):
+    commit(CheckpointStore(tmp_path), Chunks(b"old"))
+    busy = Busy(number, times=3)
+    commit(CheckpointStore(tmp_path, filesystem=busy), Chunks(b"new"))
     assert (tmp_path / "a.keras").read_bytes() == b"new"
     assert len(busy.waited) == 3
     assert busy.waited == sorted(busy.waited)
 
 
-def test_it_is_not_waited_for_without_an_end(tmp_path, monkeypatch):
-    store = CheckpointStore(tmp_path)
-    commit(store, Chunks(b"old"))
-    busy = Busy(monkeypatch, errno.EBUSY, times=10**6)
-    with pytest.raises(StorageError, match="busy"):
+@pytest.mark.parametrize("number", IN_USE)
+def test_it_is_not_waited_for_without_an_end(tmp_path, number):
+    commit(CheckpointStore(tmp_path), Chunks(b"old"))
+    busy = Busy(number, times=10**6)
+    store = CheckpointStore(tmp_path, filesystem=busy)
+    with pytest.raises(StorageError, match="nother program has the file open"):
         commit(store, Chunks(b"new"))
     assert 1.0 < sum(busy.waited) < 5.0
     assert (tmp_path / "a.keras").read_bytes() == b"old"
@@ -357,10 +359,37 @@ def test_it_is_not_waited_for_without_an_end(tmp_path, monkeypatch):
     assert store.recover() == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there it may be in use")
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EIO])
-def test_another_error_is_not_waited_for(tmp_path, monkeypatch, number):
-    busy = Busy(monkeypatch, number, times=1)
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EIO])
+def test_another_error_is_not_waited_for(tmp_path, number):
+    commit(CheckpointStore(tmp_path), Chunks(b"old"))
+    busy = Busy(number, times=1)
     with pytest.raises(StorageError):
-        commit(CheckpointStore(tmp_path), Chunks(b"new"))
+        commit(CheckpointStore(tmp_path, filesystem=busy), Chunks(b"new"))
     assert busy.waited == []
+
+
+def test_nothing_is_waited_for_where_there_is_nothing_to_replace(tmp_path):
+    busy = Busy(errno.EACCES, times=1)
+    with pytest.raises(StorageError, match="may not write there"):
+        commit(CheckpointStore(tmp_path, filesystem=busy), Chunks(b"new"))
+    assert busy.waited == []
+
+
+def test_a_file_that_was_closed_to_be_renamed_is_not_closed_again(tmp_path, monkeypatch):
+    """On Windows: while its rename is waited for, another thread may get its descriptor."""
+
+    class Opening(Busy):
+        def sleep(self, seconds):
+            super().sleep(seconds)
+            others.append(os.open(os.devnull, os.O_RDONLY))
+
+    others = []
+    commit(CheckpointStore(tmp_path), Chunks(b"old"))
+    monkeypatch.setattr(atomic, "sys", types.SimpleNamespace(platform="win32"))
+    store = CheckpointStore(tmp_path, filesystem=Opening(errno.EACCES, times=10**6))
+    with pytest.raises(StorageError):
+        commit(store, Chunks(b"new"))
+    assert others
+    for other in others:
+        os.close(other)  # which is an error where it was closed already
+    assert [name for name in os.listdir(tmp_path) if atomic.is_staging_name(name)] == []
