@@ -174,7 +174,10 @@ def _remove(arguments: argparse.Namespace, terminal: Terminal) -> int:
     if arguments.all and not arguments.dry_run and not _is_agreed(arguments, going):
         return _refuse("Pass --yes to remove all.")
     if not arguments.dry_run:
-        found.remove(*going)
+        shown, going = going, list(found.remove(*going))
+        for checkpoint in shown:
+            if checkpoint not in going:
+                print(f"{checkpoint.path} was saved again meanwhile, and stays.", file=sys.stderr)
     decisions = [Decision(c.path, False, "removed by hand") for c in going]
     if arguments.json:
         _print_decisions(going, decisions, removed=not arguments.dry_run)

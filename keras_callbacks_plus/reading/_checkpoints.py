@@ -308,40 +308,32 @@ class Checkpoints(Sequence[Checkpoint]):
             checkpoints: Members of this sequence, or their names.
 
         Returns:
-            Those that were named, oldest first.
+            Those that were removed, oldest first.
 
         Raises:
             InvalidArgumentError: If one is not in this sequence. Nothing is removed.
             StorageError: If the folder cannot be written.
         """
-        members = {key: c for c in self._items for key in (c, c.name)}
-        for given in checkpoints:
-            if given not in members:
-                raise InvalidArgumentError(
-                    "checkpoints",
-                    given,
-                    f"members of {self.directory} as it was listed, or their names",
-                    f"There are: {', '.join(c.name for c in self._items)}. Nothing was removed.",
-                )
-        named = {members[given] for given in checkpoints}
-        going = tuple(c for c in self._items if c in named)
-        self._evict({(c.name, c.sequence): "removed by hand" for c in going})
-        return going
+        going = _planning.named(self._items, checkpoints, self.directory)
+        gone = self._evict({(c.name, c.sequence): "removed by hand" for c in going})
+        return tuple(c for c in going if (c.name, c.sequence) in gone)
 
     # ---------------------------------------------------------------- parts
 
-    def _evict(self, gone: Mapping[tuple[str, int], str]) -> None:
+    def _evict(self, reasons: Mapping[tuple[str, int], str]) -> set[tuple[str, int]]:
         """Removes by name and sequence, and not what was saved under a name since."""
+        gone: set[tuple[str, int]] = set()
 
         def judge(records: tuple[CheckpointRecord, ...]) -> dict[str, tuple[bool, str]]:
-            known = [r for r in records if (r.path, r.sequence) in gone]
-            return {r.path: (False, gone[r.path, r.sequence]) for r in known}
+            gone.update({(r.path, r.sequence) for r in records} & reasons.keys())
+            return {path: (False, reasons[path, sequence]) for path, sequence in gone}
 
-        if gone:
+        if reasons:
             with self._store.transaction() as transaction:
                 transaction.decide(judge)
         self._items = self._contents.read()
         self.is_rebuilt = self._contents.is_rebuilt
+        return gone
 
     def _members(self, items: Sequence[Checkpoint], series: str | None) -> list[Checkpoint]:
         """Those of a series; without one, all but snapshots, where there is anything else."""

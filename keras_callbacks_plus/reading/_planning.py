@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from keras_callbacks_plus.errors import (
@@ -12,8 +13,11 @@ from keras_callbacks_plus.errors import (
 from keras_callbacks_plus.policies import AllOf, AnyOf, BestN, Decision, MaxBytes, RetentionPolicy
 from keras_callbacks_plus.reading._checkpoint import SNAPSHOT, Checkpoint
 from keras_callbacks_plus.reading._ranking import monitor_of, recorded_monitor
+from keras_callbacks_plus.storage import is_url
 
-__all__ = ["check", "evicted", "plan"]
+__all__ = ["check", "evicted", "named", "plan"]
+
+_SHOWN = 10  # names in an error
 
 
 def plan(
@@ -56,6 +60,47 @@ def evicted(
     """
     pairs = zip(checkpoints, decisions, strict=True)
     return {(c.name, c.sequence): d.reason for c, d in pairs if not d.keep}
+
+
+def named(
+    checkpoints: Sequence[Checkpoint], given: Sequence[object], directory: str
+) -> tuple[Checkpoint, ...]:
+    """Those that somebody means, in their order.
+
+    Args:
+        checkpoints: All that there are.
+        given: Names, or checkpoints of the same listing or another one.
+        directory: Their folder.
+
+    Raises:
+        InvalidArgumentError: If one is not among them.
+    """
+    keys = {c.name: c for c in checkpoints} | {(c.name, c.sequence): c for c in checkpoints}
+    found = []
+    for item in given:
+        key = item
+        if isinstance(item, Checkpoint):
+            key = (item.name, item.sequence) if _is_in(item, directory) else None
+        if not isinstance(key, str | tuple) or key not in keys:
+            names = [c.name for c in checkpoints]
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            raise InvalidArgumentError(
+                "checkpoints",
+                item,
+                f"checkpoints of {directory} or their names, one by one, as they were listed",
+                f"There are: {', '.join(names[:_SHOWN]) or 'none'}{more}. Nothing was removed. "
+                "Of a list, pass the items: `remove(*saved[:2])`.",
+            )
+        found.append(keys[key])
+    return tuple(c for c in checkpoints if c in found)
+
+
+def _is_in(checkpoint: Checkpoint, directory: str) -> bool:
+    """Whether it is in a folder, however that is spelt."""
+    if is_url(directory):
+        return checkpoint.path == f"{directory.rstrip('/')}/{checkpoint.name}"
+    folder = os.path.dirname(checkpoint.path)
+    return os.path.realpath(folder) == os.path.realpath(directory)
 
 
 def check(checkpoints: Sequence[Checkpoint], decisions: Sequence[Decision]) -> None:

@@ -148,21 +148,57 @@ def test_removing_takes_names_and_members_and_touches_nothing_else(folder):
     assert names(folder) == ["mine.keras"]
 
 
-def test_removing_leaves_what_was_saved_under_the_name_since(folder):
+def test_removing_leaves_what_was_saved_under_the_name_since_and_says_so(folder):
     saved = kcp.checkpoints(folder)
     commit(folder, "1.keras", {"val_loss": 0.8}, data=b"new")
-    assert [c.name for c in saved.remove("1.keras", "2.keras")] == ["1.keras", "2.keras"]
+    assert [c.name for c in saved.remove("1.keras", "2.keras")] == ["2.keras"]
     assert names(folder) == ["1.keras", "3.keras", "4.keras", "mine.keras"]
     assert [c.name for c in saved] == ["3.keras", "4.keras", "1.keras"]
 
 
-def test_removing_refuses_what_is_not_listed_and_removes_nothing(folder):
+def test_removing_takes_a_checkpoint_of_another_listing_of_the_folder(folder, monkeypatch):
+    """Whatever was decided on it since, and however its folder is spelt."""
+    monkeypatch.chdir(folder.parent)
+    (older,) = (c for c in kcp.checkpoints(folder.name) if c.name == "2.keras")
+    kcp.checkpoints(folder).prune(BestN(1) | LatestN(1))  # which says why it is kept
+    saved = kcp.checkpoints(folder)
+    assert older not in saved
+    assert [c.name for c in saved.remove(older)] == ["2.keras"]
+    assert names(folder) == ["4.keras", "mine.keras"]
+
+
+def test_removing_refuses_what_is_not_listed_and_removes_nothing(folder, tmp_path_factory):
     saved = kcp.checkpoints(folder)
     old = saved[0]
     commit(folder, "1.keras", {"val_loss": 0.8}, data=b"new")
     again = kcp.checkpoints(folder)
-    for given in ("mine.keras", "../1.keras", old, None):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for i in range(3):
+        commit(elsewhere, f"{i + 1}.keras", {"val_loss": 0.5})
+    other = kcp.checkpoints(elsewhere)[1]
+    assert (other.name, other.sequence) == (again[0].name, again[0].sequence)  # as one of ours
+    for given in ("mine.keras", "../1.keras", old, other, None, list(again), again):
         with pytest.raises(InvalidArgumentError, match=r"There are: 2\.keras.*Nothing was removed"):
             again.remove("2.keras", given)
     assert len(names(folder)) == 5
     assert again.remove() == ()
+
+
+def test_an_error_does_not_list_thousands(tmp_path):
+    for i in range(13):
+        commit(tmp_path, f"{i:02d}.keras")
+    with pytest.raises(InvalidArgumentError, match=r"09\.keras and 3 more\. Nothing"):
+        kcp.checkpoints(tmp_path).remove("x")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidArgumentError, match="There are: none"):
+        kcp.checkpoints(tmp_path / "empty").remove("x")
+
+
+def test_removing_takes_members_of_an_object_store():
+    pytest.importorskip("fsspec")
+    url = "memory://removing/run"
+    for i in range(3):
+        commit(url, f"{i}.keras")
+    saved = kcp.checkpoints(url + "/")
+    assert saved.remove(kcp.checkpoints(url)[1])[0].name == "1.keras"
+    assert [c.name for c in kcp.checkpoints(url)] == ["0.keras", "2.keras"]
