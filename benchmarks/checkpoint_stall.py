@@ -30,7 +30,6 @@ COPIES = {"jax": 1.3, "tensorflow": 1.3, "torch": 1.5}  # stall / memcpy, at mos
 STEPS = 2  # in an epoch
 EPOCHS = 3  # in a `fit`, of which the first save takes memory that is not warm yet
 CHUNK = 4 << 20
-PROCESSES = 3  # for the memory, as an allocator's peak differs by some per cent
 NO_CALLBACK = "no callback"  # the control for the memory: how much a peak differs by itself
 WAYS = {
     "memcpy into warm memory": ("memcpy", ""),
@@ -470,7 +469,9 @@ def measure(backend, arguments):
     if sys.platform == "linux" and not arguments.skip_memory:
         for way in [NO_CALLBACK, *result["stalls"]]:
             if WAYS.get(way, ("",))[0] != "memcpy":
-                found = [run_child(backend, *flags, "--memory", way) for _ in range(PROCESSES)]
+                found = [
+                    run_child(backend, *flags, "--memory", way) for _ in range(arguments.processes)
+                ]
                 extra = [memory["extra"] for memory in found]
                 result["memory"][way] = {
                     "state": found[0]["state"],
@@ -625,6 +626,9 @@ def main():
     parser.add_argument("--json", action="store_true", help="print everything measured as JSON")
     parser.add_argument(
         "--phase", type=float, default=0.8, help="seconds of steps beside one kind of work"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=3, help="for the memory of each way: a peak differs"
     )
     parser.add_argument("--skip-memory", action="store_true", help="a process for each way less")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)

@@ -139,8 +139,10 @@ def _beside_training(work: Callable[[], None]) -> None:
     What HDF5 keeps is small, and would lie between the gradients of one step: where PyTorch takes
     memory from the C library, those of the next no longer fit there, and the process grows by a
     tenth of the state. https://sourceware.org/glibc/wiki/MallocInternals (arenas)
+
+    So nobody may hold h5py's lock who waits here.
     """
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="kcp: layout") as pool:
         try:
             working = pool.submit(work)
         except RuntimeError:  # no more threads: it is done all the same

@@ -100,7 +100,7 @@ def same_bytes(one: Array, other: Array) -> bool:
 
     Args:
         one: Array, in memory that is contiguous, or it is copied.
-        other: Array of the same number of bytes, likewise.
+        other: Array, likewise.
     """
     a, b = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (one, other))
     parts = (slice(start, start + _COMPARED) for start in range(0, a.size, _COMPARED))

@@ -18,6 +18,10 @@ GROUPS = [
 VALUES = [np.arange(6, dtype="float32").reshape(3, 2), np.int64(7), np.empty(0, "int8")]
 
 
+def refuse(thread):
+    raise RuntimeError("can't start new thread")
+
+
 def filled(image):
     buffer = np.zeros(image.size, np.uint8)
     for array, value in zip(image.prepare(buffer), VALUES, strict=True):
@@ -33,12 +37,25 @@ def test_values_put_into_the_layout_are_read_back():
         assert file["vars/1"].shape == (0,)
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_it_is_laid_out_apart_from_the_memory_of_training(monkeypatch, refused):
+    """In a thread of its own, if there is one: see `_beside_training`, and the benchmark."""
+    threads = []
+    lay_out = H5Image._lay_out
+
+    def noted(image, groups):
+        threads.append(threading.get_ident())
+        lay_out(image, groups)
+
+    monkeypatch.setattr(H5Image, "_lay_out", noted)
+    if refused:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+    H5Image(GROUPS)
+    assert [thread == threading.get_ident() for thread in threads] == [refused]
+
+
 def test_where_no_thread_can_be_started_the_layout_is_the_same(monkeypatch):
     usual = filled(H5Image(GROUPS))
-
-    def refuse(thread):
-        raise RuntimeError("can't start new thread")
-
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert filled(H5Image(GROUPS)) == usual
 
