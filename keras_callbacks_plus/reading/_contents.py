@@ -170,9 +170,9 @@ class Contents:
         if records:
             what = f"{self.store.manifest_path} is gone." if damage is None else str(damage)
             told.append(
-                f"{what} Listed are the {len(records)} checkpoints that carry a record of their "
-                "own, each compared with the checksum in it. The next `fit` with ModelCheckpoint "
-                "in this folder writes the manifest anew."
+                f"{what} Listed is each checkpoint that carries a record of its own and is what "
+                f"the checksum in it says ({len(records)}). The next `fit` with ModelCheckpoint in "
+                "this folder writes the manifest anew."
             )
         for fact in told:
             warnings.warn(fact, CheckpointWarning, stacklevel=5)
